@@ -1,0 +1,122 @@
+"""The zoo: computer-vision models as plugins. `zoo.create("resnet50", pretrained=True)`.
+
+Everything here is loaded on first use; `import zoo` itself imports neither torch nor pydantic.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.build.create import create as create, create_backbone as create_backbone, create_model as create_model
+    from zoo.build.pretrained import load_pretrained as load_pretrained, save_pretrained as save_pretrained
+    from zoo.catalog.queries import info as info, list_models as list_models, plugins as plugins
+    from zoo.checkpoints.keymap import KeyMap as KeyMap
+    from zoo.errors import (
+        AmbiguousNameError as AmbiguousNameError,
+        CheckpointError as CheckpointError,
+        DigestError as DigestError,
+        FormatError as FormatError,
+        InputError as InputError,
+        LabelError as LabelError,
+        LicenseError as LicenseError,
+        LoadError as LoadError,
+        ManifestError as ManifestError,
+        MissingDependencyError as MissingDependencyError,
+        NotFoundError as NotFoundError,
+        OfflineError as OfflineError,
+        OptionError as OptionError,
+        PluginError as PluginError,
+        RefError as RefError,
+        SourceError as SourceError,
+        UnsupportedError as UnsupportedError,
+        ZooError as ZooError,
+    )
+    from zoo.models.blocks import ClassificationHead as ClassificationHead
+    from zoo.models.classifier import Classifier as Classifier
+    from zoo.models.config import ModelConfig as ModelConfig
+    from zoo.models.labels import LabelSpace as LabelSpace
+    from zoo.models.load_report import LoadReport as LoadReport
+    from zoo.models.model import Backbone as Backbone, Head as Head, Model as Model, Neck as Neck
+    from zoo.models.preprocessing import Preprocessor as Preprocessor
+    from zoo.models.provenance import Provenance as Provenance
+    from zoo.models.results import Classification as Classification
+    from zoo.refs import Ref as Ref
+    from zoo.specs import (
+        CheckpointSpec as CheckpointSpec,
+        InputSpec as InputSpec,
+        Metric as Metric,
+        ModelSpec as ModelSpec,
+        PluginSpec as PluginSpec,
+    )
+
+_HOMES = {
+    "AmbiguousNameError": "zoo.errors",
+    "Backbone": "zoo.models.model",
+    "CheckpointError": "zoo.errors",
+    "CheckpointSpec": "zoo.specs",
+    "Classification": "zoo.models.results",
+    "ClassificationHead": "zoo.models.blocks",
+    "Classifier": "zoo.models.classifier",
+    "DigestError": "zoo.errors",
+    "FormatError": "zoo.errors",
+    "Head": "zoo.models.model",
+    "InputError": "zoo.errors",
+    "InputSpec": "zoo.specs",
+    "KeyMap": "zoo.checkpoints.keymap",
+    "LabelError": "zoo.errors",
+    "LabelSpace": "zoo.models.labels",
+    "LicenseError": "zoo.errors",
+    "LoadError": "zoo.errors",
+    "LoadReport": "zoo.models.load_report",
+    "ManifestError": "zoo.errors",
+    "Metric": "zoo.specs",
+    "MissingDependencyError": "zoo.errors",
+    "Model": "zoo.models.model",
+    "ModelConfig": "zoo.models.config",
+    "ModelSpec": "zoo.specs",
+    "Neck": "zoo.models.model",
+    "NotFoundError": "zoo.errors",
+    "OfflineError": "zoo.errors",
+    "OptionError": "zoo.errors",
+    "PluginError": "zoo.errors",
+    "PluginSpec": "zoo.specs",
+    "Preprocessor": "zoo.models.preprocessing",
+    "Provenance": "zoo.models.provenance",
+    "Ref": "zoo.refs",
+    "RefError": "zoo.errors",
+    "SourceError": "zoo.errors",
+    "UnsupportedError": "zoo.errors",
+    "ZooError": "zoo.errors",
+    "create": "zoo.build.create",
+    "create_backbone": "zoo.build.create",
+    "create_model": "zoo.build.create",
+    "info": "zoo.catalog.queries",
+    "list_models": "zoo.catalog.queries",
+    "load_pretrained": "zoo.build.pretrained",
+    "plugins": "zoo.catalog.queries",
+    "save_pretrained": "zoo.build.pretrained",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    try:
+        value = getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from zoo.errors import MissingDependencyError
+
+        raise MissingDependencyError(
+            f"zoo.{name} needs torch, which comes with the first model plugin", fix="pip install zoo-cnn"
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

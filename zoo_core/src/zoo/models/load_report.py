@@ -1,0 +1,53 @@
+"""LoadReport: what loading weights did to every tensor, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """One load, tensor by tensor, in the model's key names unless said otherwise.
+
+    loaded: taken from the file as they are. adapted: taken, but changed on the way, with how (resized positions,
+    another number of input channels). reinitialised: fresh random values, with why. kept: not in the file and left
+    as the model computed them (counters and index tables). skipped: in the file, deliberately not used, with why
+    (published names). unexpected: in the file, unknown to the model (published names). missing: in the model, not in
+    the file. mismatched: another shape in the file than in the model.
+    """
+
+    source: str = ""
+    format: str = "native"
+    loaded: tuple[str, ...] = ()
+    adapted: Mapping[str, str] = field(default_factory=dict)
+    reinitialised: Mapping[str, str] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    unexpected: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    mismatched: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every tensor on both sides is accounted for."""
+        return not (self.unexpected or self.missing or self.mismatched)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            name: dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
+            for name, value in vars(self).items()
+        } | {"ok": self.ok}
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.loaded)} tensors loaded from {self.source} ({self.format})"]
+        for name in ("adapted", "reinitialised", "kept", "skipped", "mismatched", "missing", "unexpected"):
+            keys = getattr(self, name)
+            if not keys:
+                continue
+            shown = [f"{k} ({keys[k]})" if isinstance(keys, Mapping) and keys[k] else k for k in list(keys)[:6]]
+            more = f", … {len(keys) - 6} more" if len(keys) > 6 else ""
+            lines.append(f"  {name} {len(keys)}: " + ", ".join(shown) + more)
+        return "\n".join(lines)

@@ -1,0 +1,204 @@
+"""The interfaces: Model, Backbone, Neck, Head. Config in; models give a dict, backbones and necks a list of maps.
+
+B batch   C channels   H W the image's height and width   D width of an embedding
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import UnsupportedError
+from zoo.models.config import ModelConfig, unknown_option
+from zoo.models.labels import LabelSpace
+from zoo.models.load_report import LoadReport
+from zoo.models.provenance import Provenance
+from zoo.specs import InputSpec
+
+if TYPE_CHECKING:
+    from zoo.checkpoints.keymap import StateMap
+    from zoo.models.images import ImageInput
+    from zoo.models.preprocessing import Frame
+    from zoo.models.results import Result
+
+
+class ConfigDoor(type):
+    """The one door of every component: `C()`, `C({...})`, `C(key=value)` and `C(config)` all reach `__init__` as one
+    validated `C.Config`."""
+
+    def __call__(cls, config: ModelConfig | Mapping[str, Any] | None = None, /, **options: Any) -> Any:
+        return super().__call__(cls.Config.of(config, options))  # type: ignore[attr-defined]  # every component has one
+
+
+class Component(nn.Module, metaclass=ConfigDoor):
+    """What models, backbones, necks and heads share: a config, an identity, and a way to load and save.
+
+    Attributes:
+        Config: the class of its config.
+        config: what it was built from.
+        provenance: where its weights come from; None for random weights.
+        load_report: what the last load did; None for random weights.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = ModelConfig
+    provenance: Provenance | None = None
+    load_report: LoadReport | None = None
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def key_maps(self) -> Mapping[str, StateMap]:
+        """The published formats it opens and writes, by name; `native` (its own state dict) is always there."""
+        return {}
+
+    @classmethod
+    def from_pretrained(cls, source: str | PathLike[str], **options: Any) -> Self:
+        """Build it with weights: a reference or published name, `hf://org/repo`, or a folder of `save_pretrained`.
+
+        Options are those of `zoo.create`.
+        """
+        import zoo
+
+        return zoo.load_pretrained(cls, source, **options)  # type: ignore[no-any-return]  # the face is lazy
+
+    def save_pretrained(self, directory: str | PathLike[str], *, format: str = "native") -> None:
+        """Write `config.json` and `model.safetensors`, complete or not at all; `from_pretrained` reads them back."""
+        import zoo
+
+        zoo.save_pretrained(self, directory, format=format)
+
+
+class Model(Component):
+    """A whole vision model: config in, dict out.
+
+    Subclass a task base (`Classifier` …) where one fits. `forward(images, targets=None)` takes images
+    (B, C, H, W), float, already preprocessed, and returns a dict of tensors; with targets the dict has the losses
+    by name and `loss`, their sum.
+
+    Attributes:
+        task: what it does, in the catalogue's words.
+        input_spec: how images become its input.
+        label_space: what its classes are called; None where they have no names.
+    """
+
+    task: ClassVar[str] = ""
+    input_spec: InputSpec = InputSpec()
+    label_space: LabelSpace | None = None
+
+    def forward(self, images: Tensor, targets: Any = None) -> dict[str, Any]:
+        raise NotImplementedError(f"{type(self).__name__} does not say how it computes: define forward()")
+
+    def reset_head(self, num_classes: int) -> None:
+        """Replace the head by a freshly initialised one for `num_classes` classes."""
+        raise UnsupportedError(f"{type(self).__name__} has no head that can be replaced")
+
+    def postprocess(self, outputs: dict[str, Any], frames: Sequence[Frame]) -> list[Result]:
+        """Outputs of one batch → one typed result an image, in the original image's pixels."""
+        raise UnsupportedError(
+            f"{type(self).__name__} says nothing about results", fix="subclass a task base, such as zoo.Classifier"
+        )
+
+    def predict(
+        self,
+        inputs: ImageInput | Sequence[ImageInput],
+        *,
+        channels: str = "rgb",
+        batch_size: int = 8,
+        **thresholds: Any,
+    ) -> list[Result]:
+        """From images to results: preprocess by `input_spec`, forward, postprocess.
+
+        Args:
+            inputs: one or a list of: path, URL, PIL image, HWC uint8 array, CHW float array or tensor in [0, 1].
+            channels: `rgb` or `bgr`, of arrays and tensors.
+            batch_size: images a forward pass.
+            thresholds: what the task's `postprocess` takes, by name (`topk=5`).
+
+        Raises:
+            InputError: an image that cannot be used; its place in the list is named.
+            OptionError: a threshold this task does not have.
+        """
+        from zoo.models.images import load_images
+        from zoo.models.preprocessing import Preprocessor
+
+        known = dict(list(inspect.signature(self.postprocess).parameters.items())[2:])
+        for name in thresholds:
+            if name not in known:
+                raise unknown_option(name, known, f"{type(self).__name__}.predict()")
+        reference = next(self.parameters())
+        preprocessor = Preprocessor(self.input_spec)
+        images = load_images(inputs, channels=channels)
+        results: list[Result] = []
+        with evaluating(self), torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                batch, frames = preprocessor(images[start : start + batch_size])
+                outputs = self(batch.to(reference.device, reference.dtype))
+                results += self.postprocess(outputs, frames, **thresholds)
+        return results
+
+
+class Backbone(Component):
+    """An encoder that gives feature maps. `forward(images) -> list[Tensor]`, NCHW, fine to coarse.
+
+    Attributes:
+        channels: of each map. strides: input pixels a map pixel, of each map.
+    """
+
+    channels: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    input_spec: InputSpec = InputSpec()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        raise NotImplementedError(f"{type(self).__name__} does not say how it computes: define forward()")
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) → one vector an image (B, D), the model's own pooling."""
+        raise UnsupportedError(f"{type(self).__name__} gives feature maps only")
+
+
+class Neck(Component):
+    """A list of maps in, a list of maps out. `bind` is called once, by the model that holds it.
+
+    Attributes:
+        channels, strides: of the maps it gives, known once bound.
+    """
+
+    channels: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+
+    def bind(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+        """Build what depends on the incoming maps."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it builds: define bind()")
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        raise NotImplementedError(f"{type(self).__name__} does not say how it computes: define forward()")
+
+
+class Head(Component):
+    """A list of maps in, the task's dict out. `bind` is called once, by the model that holds it."""
+
+    def bind(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+        """Build what depends on the incoming maps."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it builds: define bind()")
+
+    def forward(self, maps: list[Tensor]) -> dict[str, Tensor]:
+        raise NotImplementedError(f"{type(self).__name__} does not say how it computes: define forward()")
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every submodule gets its own mode back."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for m, mode in modes:
+            m.training = mode
