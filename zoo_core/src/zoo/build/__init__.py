@@ -1,0 +1,1 @@
+"""create(): from a reference to a model with its weights."""

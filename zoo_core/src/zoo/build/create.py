@@ -1,0 +1,307 @@
+"""create(): reference → record → checked options → class → module → weights.
+
+Nothing of a plugin is imported before its options are known to be right, nothing is initialised that is about to be
+overwritten, and nothing is fetched before the model's structure is known to fit it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike, fspath
+from typing import Any
+
+import torch
+
+from zoo.build.fast_init import without_initialisation
+from zoo.build.options import check_options, merge_spellings
+from zoo.build.weights import check_structure, load_weights
+from zoo.catalog import Resolved, open_catalog
+from zoo.catalog.licenses import check_license
+from zoo.checkpoints.opening import open_checkpoint, peek_structure
+from zoo.errors import NotFoundError, OptionError, UnsupportedError
+from zoo.models.config import ModelConfig
+from zoo.models.labels import label_space
+from zoo.models.model import Backbone, Component, Model
+from zoo.models.provenance import Provenance
+from zoo.plugin.hooks import read_weights
+from zoo.plugin.loading import load_factory
+from zoo.refs import is_external
+from zoo.specs import CheckpointSpec, InputSpec
+
+_SOURCE_SCHEMES = ("file://", "hf://", "https://", "http://", "pkg://")
+OWN_FILE = "own-file"  # no reference can name it: a checkpoint's name has no hyphen
+
+
+def create(
+    ref: str,
+    *,
+    pretrained: bool = False,
+    checkpoint: str | PathLike[str] | None = None,
+    format: str | None = None,
+    backbone: Any = None,
+    neck: Any = None,
+    head: Any = None,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    allow_licenses: Sequence[str] | str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    **config: Any,
+) -> Any:
+    """Build a model by reference. Random weights unless asked; no network unless asked.
+
+    Args:
+        ref: `resnet50`, `resnet50.a1_in1k`, `timm/vit_tiny_patch16_224`, a published name, `hf://org/repo`, or
+            `file://folder` of `save_pretrained`.
+        pretrained: load the referenced (or default) checkpoint. The model comes back in evaluation mode.
+        checkpoint: instead, a checkpoint of the model by name, or a file of your own: a path or `file://`, `hf://`,
+            `https://`, `pkg://` address, in the published `format` it was written in.
+        format: the key format of a file of your own; default `native`.
+        backbone, neck, head: parts of a composed model: names, mappings or modules.
+        features_only: give the backbone: `forward(images) -> list` of NCHW maps, `out_indices` of them (negative
+            ones count from the coarsest), with `.channels` and `.strides`.
+        num_classes: outputs of the head. Another number than the checkpoint's replaces the head, and only the head,
+            by a freshly initialised one; the load report says so.
+        in_chans: image channels; the first convolution of pretrained weights is adapted.
+        img_size: another input size, where the family allows it: pixels, or (height, width).
+        allow_licenses: SPDX ids of weight licences to accept beside the permissive ones; `"*"` accepts any.
+        device, dtype: where and as what the parameters are made.
+        config: further fields of the model's config; `zoo info REF` lists them.
+
+    Returns:
+        A `zoo.Model`, or a `zoo.Backbone` with `features_only`.
+
+    Raises:
+        RefError, NotFoundError, AmbiguousNameError, PluginError: the reference leads to no usable model.
+        OptionError, UnsupportedError: an option that does not exist, or that this model cannot serve.
+        LicenseError, SourceError, DigestError, FormatError, LoadError: the weights cannot be had, trusted or used.
+    """
+    named = {
+        "checkpoint": checkpoint,
+        "out_indices": out_indices,
+        "num_classes": num_classes,
+        "in_chans": in_chans,
+        "img_size": img_size,
+    }
+    named, config = merge_spellings(named, config)
+    given = {"backbone": backbone, "neck": neck, "head": head, "num_classes": named["num_classes"]}
+    given |= {"in_chans": named["in_chans"], "image_size": named["img_size"]}
+    options = {**{name: value for name, value in given.items() if value is not None}, **config}
+    chosen = named["checkpoint"]
+    if isinstance(chosen, bool):  # weights=True
+        pretrained, chosen = pretrained or chosen, None
+    placed = {"device": None if device is None else torch.device(device), "dtype": _dtype(dtype)}
+    if is_external(ref):
+        from zoo.build.pretrained import create_external
+
+        return create_external(ref, options, features_only, named["out_indices"], **placed)
+    resolved = open_catalog().resolve(ref)
+    weights = _chosen_checkpoint(resolved, pretrained, chosen, format)
+    if weights is not None and weights.name != OWN_FILE:
+        check_license(weights, resolved.ref, allow_licenses)
+    check_options(options, resolved.schema, resolved.ref)
+    if named["out_indices"] is not None and not features_only:
+        raise OptionError("`out_indices` chooses feature maps", fix="features_only=True, out_indices=…")
+    return _build(resolved, weights, options, features_only, named["out_indices"], **placed)
+
+
+def create_model(
+    architecture: str | None = None,
+    *,
+    backbone: Any = None,
+    neck: Any = None,
+    head: Any = None,
+    config: Mapping[str, Any] | ModelConfig | None = None,
+    **options: Any,
+) -> Any:
+    """Compose a model from parts by name: `create_model(backbone="resnet50", head="classifier", num_classes=10)`.
+
+    Args:
+        architecture: the composed model's reference; `classifier` when only a backbone and a head are named.
+        backbone, neck, head: names, mappings with `name` and options, or modules.
+        config: further config values, as a mapping or config.
+        options: everything `create` takes, and config values one by one.
+    """
+    values = config.given() if isinstance(config, ModelConfig) else dict(config or {})
+    twice = sorted(values.keys() & options.keys())
+    if twice:
+        raise OptionError(f"`{twice[0]}` is given in `config` and beside it", fix=f"pass `{twice[0]}` once")
+    return create(architecture or "classifier", backbone=backbone, neck=neck, head=head, **{**values, **options})
+
+
+def create_backbone(
+    ref: str,
+    *,
+    pretrained: bool = False,
+    features_only: bool = True,
+    out_indices: Sequence[int] | None = None,
+    **options: Any,
+) -> Backbone:
+    """`create(ref, features_only=True, …)`: an encoder that gives NCHW maps with `.channels` and `.strides`."""
+    if not features_only:
+        raise OptionError("a backbone gives features", asked="features_only=False", fix=f'zoo.create("{ref}")')
+    made: Backbone = create(ref, pretrained=pretrained, features_only=True, out_indices=out_indices, **options)
+    return made
+
+
+def build_component(ref: str, kind: str, options: Mapping[str, Any]) -> Component:
+    """A registered neck or head by name, with the options its config knows."""
+    resolved = open_catalog().resolve(ref, kinds=(kind,))
+    known = resolved.schema.get("properties", {})
+    config = {**resolved.model.config, **{name: value for name, value in options.items() if name in known}}
+    check_options(config, resolved.schema, resolved.ref)
+    component: Component = load_factory(resolved.model.factory, resolved.plugin)(config)
+    return component
+
+
+def _chosen_checkpoint(
+    resolved: Resolved, pretrained: bool, chosen: str | PathLike[str] | None, format: str | None
+) -> CheckpointSpec | None:
+    """The checkpoint to load, or None for random weights."""
+    if chosen is None:
+        if format is not None:
+            raise OptionError("`format` says how a file of your own is written", fix='checkpoint="file://…"')
+        if pretrained and resolved.checkpoint is None:
+            raise NotFoundError(
+                f"{resolved.ref} has no published weights in the catalogue",
+                fix=f'zoo.create("{resolved.model.name}", checkpoint="file://…", format="…") with a file of your own',
+            )
+        return resolved.checkpoint if pretrained else None
+    text = fspath(chosen)
+    if text.startswith(_SOURCE_SCHEMES) or not isinstance(chosen, str) or "/" in text:
+        source = text if text.startswith(_SOURCE_SCHEMES) else f"file://{text}"
+        like = resolved.checkpoint.input if resolved.checkpoint else resolved.model.input
+        return CheckpointSpec(name=OWN_FILE, sources=(source,), format=format or "native", input=like)
+    found = resolved.model.checkpoint(text)
+    if found is None:
+        names = [c.name for c in resolved.model.checkpoints]
+        raise NotFoundError(
+            f"{resolved.model.name} has no checkpoint {text!r}",
+            asked=text,
+            found=", ".join(names) or "none",
+            fix=f'checkpoint="{names[0]}"' if names else None,
+        )
+    return found
+
+
+def _build(
+    resolved: Resolved,
+    weights: CheckpointSpec | None,
+    options: dict[str, Any],
+    features_only: bool,
+    out_indices: Sequence[int] | None,
+    device: torch.device | None,
+    dtype: torch.dtype | None,
+) -> Component:
+    spec, about = resolved.model, weights or resolved.checkpoint
+    factory = load_factory(spec.factory, resolved.plugin)
+    values = {**spec.config, **(about.config if about else {}), **options}
+    classes = options.get("num_classes")
+    published = about.num_classes if about and about.name != OWN_FILE else None
+    if published is not None and "num_classes" in resolved.schema.get("properties", {}):
+        # The checkpoint's own head is built and filled; another number of classes then replaces it whole.
+        values["num_classes"] = published if weights is not None or classes is None else classes
+    config = factory.Config.of(values, {})
+
+    def construct() -> Component:
+        return factory.as_backbone(config, out_indices) if features_only else factory(config)
+
+    if weights is None:
+        component = construct()
+        component.to(device=device, dtype=dtype)
+    else:
+        with without_initialisation():
+            component = construct()
+        _fill(component, weights, resolved, device, dtype)
+        if classes not in (None, published) and weights.name != OWN_FILE and not features_only:
+            replace_head(component, int(classes), published, device, dtype)
+        component.eval()
+    _describe(component, spec.input, about, options)
+    return component
+
+
+def _fill(
+    component: Component,
+    weights: CheckpointSpec,
+    resolved: Resolved,
+    device: torch.device | None,
+    dtype: torch.dtype | None,
+) -> None:
+    """Fetch, check and assign the weights of a component whose parameters are unwritten."""
+    structure = peek_structure(weights)
+    if structure is not None:
+        check_structure(component, structure, weights.format, weights.sources[0])
+    opened = open_checkpoint(weights, readers=(read_weights,))
+    component.load_report = load_weights(
+        component, opened.tensors, format=weights.format, source=opened.source, device=device, dtype=dtype
+    )
+    component.to(device=device, dtype=dtype)  # what is in no file: non-persistent buffers
+    component.provenance = Provenance(
+        ref=resolved.ref,
+        distribution=resolved.plugin.distribution,
+        plugin_version=resolved.plugin.version,
+        source=opened.source,
+        sha256=opened.sha256,
+        license=weights.license,
+        pinned=opened.pinned,
+    )
+
+
+def replace_head(
+    component: Component, classes: int, published: int | None, device: torch.device | None, dtype: torch.dtype | None
+) -> None:
+    """A fresh head for another number of classes on a loaded model; the load report says so."""
+    if not isinstance(component, Model) or component.load_report is None:
+        raise UnsupportedError("only a model with a head can have it replaced", fix="leave out num_classes")
+    before = {name: id(tensor) for name, tensor in component.state_dict(keep_vars=True).items()}
+    component.reset_head(classes)
+    component.to(device=device, dtype=dtype)
+    after = component.state_dict(keep_vars=True)
+    why = f"{classes} classes asked for, the checkpoint has {published}"
+    fresh = {name: why for name, tensor in after.items() if before.get(name) != id(tensor)}
+    report = component.load_report
+    component.load_report = replace(
+        report, loaded=tuple(n for n in report.loaded if n in after and n not in fresh), reinitialised=fresh
+    )
+
+
+def _describe(
+    component: Component, default: InputSpec, about: CheckpointSpec | None, options: Mapping[str, Any]
+) -> None:
+    """Tell the component how images become its input, and what its classes are called."""
+    spec = about.input if about else default
+    size = options.get("image_size")
+    if size is not None:
+        spec = spec.with_size(*((size, size) if isinstance(size, int) else size))
+    channels = options.get("in_chans")
+    if channels is not None and channels != spec.channels:
+        spec = _with_channels(spec, int(channels))
+    if isinstance(component, Model | Backbone):
+        component.input_spec = spec
+    if isinstance(component, Model) and about is not None and about.labels is not None:
+        classes = options.get("num_classes")
+        if classes in (None, about.num_classes):
+            component.label_space = label_space(about.labels)
+
+
+def _with_channels(spec: InputSpec, channels: int) -> InputSpec:
+    """Mean and standard deviation for another number of channels: grey takes their average, more repeat them."""
+    if channels == 1:
+        mean, std = (sum(spec.mean) / spec.channels,), (sum(spec.std) / spec.channels,)
+    else:
+        mean = tuple(spec.mean[i % spec.channels] for i in range(channels))
+        std = tuple(spec.std[i % spec.channels] for i in range(channels))
+    return replace(spec, channels=channels, mean=mean, std=std)
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype):
+        raise OptionError(f"no dtype {dtype!r}", asked=f"dtype={dtype!r}", fix='dtype="bfloat16"')
+    return found

@@ -1,0 +1,217 @@
+"""Folders of a saved model: `config.json` and `model.safetensors`, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from os import PathLike
+from typing import Any, TypeVar
+
+import torch
+
+from zoo.build.create import create, replace_head
+from zoo.build.fast_init import without_initialisation
+from zoo.build.weights import key_map, load_weights
+from zoo.catalog import open_catalog
+from zoo.checkpoints.files import read_tensors
+from zoo.checkpoints.sources import fetch
+from zoo.checkpoints.writing import write_weights
+from zoo.errors import CheckpointError, FormatError, OptionError, PluginError
+from zoo.models.labels import LabelSpace
+from zoo.models.model import Backbone, Component, Model
+from zoo.models.provenance import Provenance
+from zoo.specs import InputSpec
+
+LAYOUT = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_ComponentType = TypeVar("_ComponentType", bound=Component)
+
+
+def save_pretrained(component: Component, directory: str | PathLike[str], *, format: str = "native") -> None:
+    """Write a model, backbone, neck or head to a new folder.
+
+    Args:
+        directory: must not exist, or be empty: a saved model is never overwritten.
+        format: key names of the weights file, one of the model's published formats.
+
+    Raises:
+        OptionError: an unknown format.
+        CheckpointError: the folder holds something already, or cannot be written.
+    """
+    target = os.path.abspath(os.fspath(directory))
+    if os.path.exists(target) and (not os.path.isdir(target) or os.listdir(target)):
+        raise CheckpointError(
+            "the folder is not empty, and a saved model is never overwritten",
+            asked=target,
+            fix="another folder, or delete this one",
+        )
+    tensors = key_map(component, format).save(component.state_dict())
+    metadata = {"format": "pt", "zoo_format": format}
+    if component.provenance is not None:
+        metadata["provenance"] = component.provenance.to_json()
+    config = json.dumps(_record(component, format), indent=1, sort_keys=True) + "\n"
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        aside = tempfile.mkdtemp(prefix=".zoo-", dir=os.path.dirname(target))
+    except OSError as error:
+        raise CheckpointError(f"cannot write here: {error.strerror}", asked=target, fix="another folder") from None
+    try:
+        write_weights(os.path.join(aside, WEIGHTS), tensors, metadata)
+        with open(os.path.join(aside, CONFIG), "w", encoding="utf-8") as file:
+            file.write(config)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o755)
+        os.rename(aside, target)  # an empty folder is replaced, a filled one refused, both at once
+    except OSError as error:
+        raise CheckpointError(f"cannot write here: {error.strerror}", asked=target, fix="another folder") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def load_pretrained(cls: type[_ComponentType], source: str | PathLike[str], **options: Any) -> _ComponentType:
+    """A component of class `cls` with weights; see `Component.from_pretrained`.
+
+    Raises:
+        OptionError: the source leads to another class.
+    """
+    text = os.fspath(source)
+    if not isinstance(source, str) or os.path.isdir(text):
+        text = "file://" + os.path.abspath(text)
+    if text.startswith(("file://", "hf://")):
+        built = create_external(text, options, cls=cls)
+    else:
+        built = create(text, **{"pretrained": "checkpoint" not in options, **options})
+    if not isinstance(built, cls):
+        raise OptionError(
+            f"{text} is a {type(built).__name__}, not a {cls.__name__}", fix=f"{type(built).__name__}.from_pretrained"
+        )
+    return built
+
+
+def create_external(
+    ref: str,
+    options: Mapping[str, Any],
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    cls: type[Component] | None = None,
+) -> Component:
+    """A component from `file://folder` or `hf://org/repo[@revision]`, as `save_pretrained` wrote it."""
+    unknown = sorted(options.keys() - {"num_classes", "device", "dtype"})
+    if unknown:
+        raise OptionError(
+            f"a saved model takes no `{unknown[0]}`: its config is in the folder", fix="num_classes, device, dtype"
+        )
+    device, dtype = options.get("device", device), options.get("dtype", dtype)
+    config_path, weights_path, source, digest = _files(ref)
+    record = _read_record(config_path)
+    matches = cls is not None and record["factory"] == _factory(cls)
+    factory = cls if cls is not None and matches else find_class(record["factory"])
+    config = factory.Config.of(record["config"], {})
+    with without_initialisation():
+        if features_only:
+            component = factory.as_backbone(config, out_indices)  # type: ignore[attr-defined]  # of classifiers
+        else:
+            component = factory(config)
+    weights = read_tensors(weights_path)
+    component.load_report = load_weights(
+        component, weights.tensors, format=record["format"], source=source, device=device, dtype=dtype
+    )
+    component.to(device=device, dtype=dtype)
+    _restore(component, record, ref=ref, source=source, sha256=digest)
+    classes = options.get("num_classes")
+    if classes is not None:
+        replace_head(component, classes, None, device, dtype)
+    component.eval()
+    return component
+
+
+def rebuild(factory: str, config: Mapping[str, Any]) -> Component:
+    """A component from its class path and config, as they stand in a saved config."""
+    component: Component = find_class(factory)(config)
+    return component
+
+
+def find_class(factory: str) -> type[Component]:
+    """The class a saved config names. Only packages of installed plugins are imported: a file cannot choose code."""
+    module, _, name = factory.partition(":")
+    package = module.partition(".")[0]
+    allowed = {"zoo"} | {p.namespace and f"zoo_{p.namespace}" for p in open_catalog().plugins() if p.state == "ok"}
+    if package not in allowed:
+        raise PluginError(
+            f"the saved model is a {factory}, which belongs to no installed plugin",
+            fix=f"pip install {package.replace('_', '-')}, or YourClass.from_pretrained(…)",
+        )
+    found = getattr(import_module(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, Component)):
+        raise PluginError(f"{factory} is not a zoo component", fix=f"pip install -U {package.replace('_', '-')}")
+    return found
+
+
+def _record(component: Component, format: str) -> dict[str, Any]:
+    labels = component.label_space if isinstance(component, Model) else None
+    described = isinstance(component, Model | Backbone)
+    return {
+        "zoo": LAYOUT,
+        "factory": _factory(type(component)),
+        "config": component.config.to_dict(),
+        "format": format,
+        "input": component.input_spec.to_dict() if described else None,
+        "labels": labels.to_dict() if labels is not None else None,
+        "provenance": component.provenance.to_dict() if component.provenance else None,
+    }
+
+
+def _factory(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _files(ref: str) -> tuple[str, str, str, str]:
+    """Paths of config and weights, where they came from, and the digest of the weights."""
+    if ref.startswith("file://"):
+        folder = os.path.abspath(os.path.expanduser(ref.removeprefix("file://")))
+        for name in (CONFIG, WEIGHTS):
+            if not os.path.isfile(os.path.join(folder, name)):
+                raise CheckpointError(
+                    f"no {name} in the folder",
+                    asked=ref,
+                    fix='a folder written by save_pretrained; for a weights file: zoo.create("NAME", checkpoint="…")',
+                )
+        weights = fetch((f"file://{folder}/{WEIGHTS}",))
+        return os.path.join(folder, CONFIG), weights.path, ref, weights.sha256
+    config = fetch((f"{ref}/{CONFIG}",))
+    weights = fetch((f"{ref}/{WEIGHTS}",))
+    return config.path, weights.path, weights.source, weights.sha256
+
+
+def _read_record(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        if record["zoo"] > LAYOUT:
+            raise FormatError(f"{path} was written by a newer zoo", fix="pip install -U zoo-core")
+        return {"format": "native", **record, "factory": str(record["factory"]), "config": dict(record["config"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(
+            f"{path} is not a config that save_pretrained wrote ({type(error).__name__}: {error})",
+            fix="a folder written by save_pretrained",
+        ) from None
+
+
+def _restore(component: Component, record: Mapping[str, Any], *, ref: str, source: str, sha256: str) -> None:
+    if isinstance(component, Model | Backbone) and record.get("input"):
+        component.input_spec = InputSpec.from_dict(record["input"])
+    if isinstance(component, Model) and record.get("labels"):
+        component.label_space = LabelSpace.from_dict(record["labels"])
+    before = record.get("provenance")
+    origin = Provenance.from_json(json.dumps(before)) if before else Provenance(ref=ref)
+    component.provenance = replace(origin, source=source, sha256=sha256)
+

@@ -1,0 +1,139 @@
+"""Put a checkpoint's tensors into a model: every key on both sides accounted for, no copy, ties kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.checkpoints.keymap import KeyMap, MappedState, StateMap
+from zoo.errors import LoadError, OptionError
+from zoo.models.load_report import LoadReport
+from zoo.models.model import Component
+
+
+def key_map(model: Component, format: str) -> StateMap:
+    """The model's map for a published format. Raises `OptionError` that lists the formats there are."""
+    maps: dict[str, StateMap] = {"native": KeyMap(), **model.key_maps()}
+    if format not in maps:
+        raise OptionError(
+            f"{type(model).__name__} does not know the checkpoint format {format!r}",
+            asked=format,
+            found=", ".join(sorted(maps)),
+            fix=f'format="{sorted(maps)[0]}"',
+        )
+    return maps[format]
+
+
+def check_structure(
+    model: Component, structure: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], format: str, source: str
+) -> None:
+    """Hold a checkpoint's header against the model before a byte of its body is fetched. Raises `LoadError`."""
+    tensors = {
+        name: torch.empty(shape, dtype=dtype, device="meta") for name, (dtype, shape) in structure.items()
+    }
+    compare(model, key_map(model, format).load(tensors), format, source)
+
+
+def compare(model: Component, state: MappedState, format: str, source: str) -> LoadReport:
+    """Match mapped tensors with the model's own. Raises `LoadError` unless all of them fit."""
+    own = model.state_dict(keep_vars=True)
+    twins = _twins(own)
+    absent = [name for name in own if name not in state.tensors and not twins.get(name, set()) & state.tensors.keys()]
+    # Counters and index tables are structure, computed when the model is built; older files lack some of them.
+    kept = [name for name in absent if not own[name].is_floating_point() and not isinstance(own[name], nn.Parameter)]
+    report = LoadReport(
+        source=source,
+        format=format,
+        loaded=tuple(n for n in state.tensors if n in own and n not in state.adapted),
+        adapted=dict(state.adapted),
+        kept=tuple(kept),
+        skipped=dict(state.skipped),
+        unexpected=tuple(name for name in state.tensors if name not in own),
+        missing=tuple(name for name in absent if name not in kept),
+        mismatched={
+            name: f"file {tuple(tensor.shape)}, model {tuple(own[name].shape)}"
+            for name, tensor in state.tensors.items()
+            if name in own and tensor.shape != own[name].shape
+        },
+    )
+    if not report.ok:
+        raise _load_error(model, report)
+    return report
+
+
+def load_weights(
+    model: Component,
+    tensors: Mapping[str, Tensor],
+    *,
+    format: str,
+    source: str,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> LoadReport:
+    """Assign a checkpoint's tensors to the model, in place of its parameters and buffers, without copying them.
+
+    Args:
+        model: its parameters may be uninitialised.
+        tensors: by published name; memory-mapped tensors stay mapped.
+        format: which of the model's key maps the names follow.
+        device, dtype: where to put them; dtype (of floating-point tensors) defaults to the model's own.
+    """
+    state = key_map(model, format).load(tensors)
+    report = compare(model, state, format, source)
+    own = model.state_dict(keep_vars=True)
+    twins = _twins(own)
+    placed: dict[str, Tensor] = {}
+    for name, tensor in state.tensors.items():
+        target = own[name]
+        wanted = (dtype or target.dtype) if target.is_floating_point() else target.dtype
+        placed[name] = tensor.to(device=device, dtype=wanted)
+    for name in own:
+        if name not in placed and name in twins:
+            placed.update({name: placed[twin] for twin in twins[name] if twin in placed})
+    model.load_state_dict(placed, strict=False, assign=True)  # `compare` was stricter
+    _tie_again(model, twins)
+    return report
+
+
+def _twins(own: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Names that share one parameter, each with the others."""
+    by_identity: dict[int, set[str]] = {}
+    for name, tensor in own.items():
+        by_identity.setdefault(id(tensor), set()).add(name)
+    return {name: names - {name} for names in by_identity.values() if len(names) > 1 for name in names}
+
+
+def _tie_again(model: nn.Module, twins: Mapping[str, set[str]]) -> None:
+    """Assignment gives every name a parameter of its own; tied ones become one again."""
+    done: set[str] = set()
+    for name, others in twins.items():
+        if name in done:
+            continue
+        done |= others
+        shared = _get(model, name)
+        for other in others:
+            owner, _, leaf = other.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, shared)
+
+
+def _get(model: nn.Module, name: str) -> Tensor:
+    owner, _, leaf = name.rpartition(".")
+    tensor: Tensor = getattr(model.get_submodule(owner), leaf)
+    return tensor
+
+
+def _load_error(model: Component, report: LoadReport) -> LoadError:
+    hint = "check `format=`, and that the file belongs to this model"
+    if report.mismatched and not (report.missing or report.unexpected):
+        hint = "the file has other shapes: pass the num_classes, in_chans or img_size it was saved with"
+    error = LoadError(
+        f"the weights do not fit {type(model).__name__}: {len(report.missing)} missing, {len(report.unexpected)} "
+        f"unexpected, {len(report.mismatched)} of another shape\n{report}",
+        asked=report.source,
+        fix=hint,
+    )
+    error.report = report
+    return error
