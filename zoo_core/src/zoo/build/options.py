@@ -28,23 +28,12 @@ def merge_spellings(named: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple
     Returns:
         The named arguments, completed, and what remains of `extra`.
     """
-    translated = translate_spellings(extra, {}, {}) if not extra else _translate(extra, named)
-    merged = dict(named)
-    rest: dict[str, Any] = {}
-    for name, value in translated.items():
-        if name not in named:
-            rest[name] = value
-        elif named[name] is not None:
-            raise OptionError(f"`{name}` is given twice, in two spellings", fix=f"pass only `{name}`")
-        else:
-            merged[name] = value
-    return merged, rest
-
-
-def _translate(extra: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
     own = {name: value for name, value in extra.items() if name in CREATE_SPELLINGS}
-    other = {name: value for name, value in extra.items() if name not in CREATE_SPELLINGS}
-    return {**translate_spellings(own, named, CREATE_SPELLINGS), **other}
+    translated = translate_spellings(own, named, CREATE_SPELLINGS)
+    for name in translated:
+        if named[name] is not None:
+            raise OptionError(f"`{name}` is given twice, in two spellings", fix=f"pass only `{name}`")
+    return {**named, **translated}, {name: value for name, value in extra.items() if name not in own}
 
 
 def check_options(options: Mapping[str, Any], schema: Mapping[str, Any], model: str) -> None:
