@@ -8,7 +8,6 @@ PLUGIN = PluginSpec(
     namespace="core",
     distribution="zoo-core",
     summary="Components that come with the core",
-    requires=("torch",),
     models=(
         ModelSpec(
             name="classifier",
