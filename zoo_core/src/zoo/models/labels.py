@@ -1,0 +1,175 @@
+"""Label spaces: what a model's classes are called, numbered 0..C-1, with the ids they had at their source. Torch-free."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+from zoo.errors import LabelError, NotFoundError
+
+Background = Literal["none", "first", "last"]
+_BUNDLED = os.path.join(os.path.dirname(__file__), "label_spaces")
+_LARGEST_FILE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSpace:
+    """The classes of a data set. Class ids are the places in `names`: contiguous, from 0, without background.
+
+    name: of the space. names: of the classes, each once. source_ids: the ids of the data set's own files, in the same
+    order (COCO's 1..90, ImageNet's WordNet ids); empty where they are the class ids. background: where a model's
+    outputs have a further one that is no class: `none`, `first` (TensorFlow's 1001, torchvision's detectors) or
+    `last` (DETR).
+
+    Raises:
+        LabelError: no names, a name or source id twice, or a count of source ids that is not that of the names.
+    """
+
+    name: str
+    names: tuple[str, ...] = field(repr=False)
+    source_ids: tuple[str | int, ...] = field(default=(), repr=False)
+    background: Background = "none"
+
+    def __post_init__(self) -> None:
+        if not self.names or not all(isinstance(name, str) and name for name in self.names):
+            raise LabelError(f"label space {self.name!r}: every class needs a name")
+        if self.source_ids and len(self.source_ids) != len(self.names):
+            raise LabelError(f"label space {self.name!r}: {len(self.source_ids)} source ids, {len(self.names)} names")
+        for values in (self.names, self.source_ids):
+            if len(set(values)) != len(values):
+                twice = next(v for i, v in enumerate(values) if v in values[:i])
+                raise LabelError(f"label space {self.name!r}: {twice!r} stands for two classes")
+        if self.background not in get_args(Background):
+            raise LabelError(f"label space {self.name!r}: background {self.background!r} is not none, first or last")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def num_outputs(self) -> int:
+        """How many outputs a model over these classes has: one a class, and one for a background."""
+        return len(self.names) + (self.background != "none")
+
+    @property
+    def classes_of_outputs(self) -> slice:
+        """The part of a model's outputs that are classes, in order of class id."""
+        return {"none": slice(None), "first": slice(1, None), "last": slice(None, -1)}[self.background]
+
+    def check(self, num_outputs: int, where: str = "the model") -> None:
+        """Raise `LabelError` unless a model with that many outputs speaks of these classes."""
+        if num_outputs != self.num_outputs:
+            background = "" if self.background == "none" else f" and a background ({self.background})"
+            raise LabelError(
+                f"{where} has {num_outputs} outputs, but label space {self.name!r} has {len(self)} classes{background}",
+                fix=f"num_classes={self.num_outputs}, or a label space with {num_outputs} classes",
+            )
+
+    def name_of(self, class_id: int) -> str:
+        """The name of a class id. Raises `LabelError` outside 0..C-1."""
+        if not 0 <= class_id < len(self.names):
+            raise LabelError(f"label space {self.name!r} has no class {class_id}", found=f"0 to {len(self) - 1}")
+        return self.names[class_id]
+
+    def id_of(self, name: str) -> int:
+        """The class id of a name; case counts only between names that differ in nothing else.
+
+        Raises:
+            LabelError: no such class, with the nearest names.
+        """
+        folded = self._ids.get(name.casefold(), [])
+        found = next((i for i in folded if self.names[i] == name), folded[0] if folded else None)
+        if found is None:
+            near = difflib.get_close_matches(name.casefold(), self._ids, n=3)
+            hint = ", ".join(self.names[self._ids[n][0]] for n in near)
+            raise LabelError(f"label space {self.name!r} has no class {name!r}", asked=name, fix=hint or None)
+        return found
+
+    def id_of_source(self, source_id: str | int) -> int:
+        """The class id of a data set's own id (COCO's 90 → 79). Raises `LabelError` for an id it does not have."""
+        found = self._source_ids.get(source_id)
+        if found is None:
+            raise LabelError(f"label space {self.name!r} has no source id {source_id!r}", asked=str(source_id))
+        return found
+
+    @cached_property
+    def _ids(self) -> Mapping[str, list[int]]:
+        ids: dict[str, list[int]] = {}
+        for i, name in enumerate(self.names):
+            ids.setdefault(name.casefold(), []).append(i)
+        return ids
+
+    @cached_property
+    def _source_ids(self) -> Mapping[str | int, int]:
+        return {source: i for i, source in enumerate(self.source_ids or range(len(self.names)))}
+
+
+@lru_cache(maxsize=64)
+def label_space(name: str) -> LabelSpace:
+    """A label space by name: `imagenet_1k`, bundled, or `package:path.json`, a file inside an installed package.
+
+    The package is located, not imported.
+
+    Raises:
+        NotFoundError: no such space, package or file; with the nearest bundled name.
+        LabelError: a file that is not a label space.
+    """
+    package, colon, path = name.rpartition(":")
+    file = _file_in_package(name, package, path) if colon else os.path.join(_BUNDLED, f"{name}.json")
+    if not colon and name not in bundled_label_spaces():
+        near = difflib.get_close_matches(name, bundled_label_spaces(), n=1, cutoff=0.4)
+        raise NotFoundError(
+            f"no label space {name!r}",
+            asked=name,
+            found=", ".join(bundled_label_spaces()),
+            fix=f"label_space({near[0]!r})" if near else 'label_space("package:path.json")',
+        )
+    return _read(file, name)
+
+
+def bundled_label_spaces() -> list[str]:
+    """The names of the label spaces that come with the core."""
+    return sorted(entry[:-5] for entry in os.listdir(_BUNDLED) if entry.endswith(".json"))
+
+
+def _file_in_package(name: str, package: str, path: str) -> str:
+    if not package.isidentifier() or not path.endswith(".json") or os.path.isabs(path) or ".." in path.split("/"):
+        raise NotFoundError(f"{name!r} is not `package:path.json`", asked=name, fix='label_space("package:path.json")')
+    spec = find_spec(package)  # of a top-level name: finds it without running any of it
+    if spec is None or not spec.submodule_search_locations:
+        raise NotFoundError(f"label space {name!r}: no package {package!r} is installed", asked=name)
+    files = [os.path.join(folder, *path.split("/")) for folder in spec.submodule_search_locations]
+    found = next((file for file in files if os.path.isfile(file)), None)
+    if found is None:
+        raise NotFoundError(f"label space {name!r}: package {package!r} has no file {path!r}", asked=name)
+    return found
+
+
+def _read(file: str, name: str) -> LabelSpace:
+    if os.path.getsize(file) > _LARGEST_FILE:
+        raise LabelError(f"label space {name!r}: its file is larger than {_LARGEST_FILE} bytes")
+    try:
+        with open(file, encoding="utf-8") as stream:
+            data = json.load(stream)
+    except (ValueError, RecursionError) as error:
+        raise LabelError(f"label space {name!r}: not a JSON file: {error}") from None
+    return _from_json(data, name)
+
+
+def _from_json(data: Any, name: str) -> LabelSpace:
+    if not isinstance(data, Mapping) or not isinstance(data.get("names"), list):
+        raise LabelError(f"label space {name!r}: expected an object with a list `names`")
+    source_ids = data.get("source_ids", [])
+    if not isinstance(source_ids, list) or not all(isinstance(i, str | int) for i in source_ids):
+        raise LabelError(f"label space {name!r}: `source_ids` is not a list of words or numbers")
+    return LabelSpace(
+        name=name,
+        names=tuple(data["names"]),
+        source_ids=tuple(source_ids),
+        background=data.get("background", "none"),
+    )
