@@ -1,0 +1,88 @@
+"""The hooks: where a plugin may add behaviour. Registering models is not one of them; that is what the manifest is for.
+
+A plugin names the hooks it implements in its `PluginSpec.hooks`, and the module that does in its entry points:
+
+    [project.entry-points."zoo.hooks"]
+    acme = "zoo_acme.hooks"
+
+The module is imported when one of those hooks first fires. Every implementation takes one frozen event object, and
+what it raises is reported under the plugin's name and harms nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import pluggy
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+hookspec = pluggy.HookspecMarker("zoo")
+hookimpl = pluggy.HookimplMarker("zoo")
+
+
+class ReadWeights(NamedTuple):
+    """A weights file of a format the core does not read. path: of the file, already verified."""
+
+    path: str
+
+
+class ModelCreated(NamedTuple):
+    """A model has been built. ref: its canonical reference. model: the module, free to be changed."""
+
+    ref: str
+    model: nn.Module
+
+
+class ErrorHint(NamedTuple):
+    """An error is about to be shown. error: the exception."""
+
+    error: BaseException
+
+
+class CliCommands(NamedTuple):
+    """The command line looks for commands it does not know. names: those it has."""
+
+    names: tuple[str, ...]
+
+
+class CliCommand(NamedTuple):
+    """A command a plugin adds. run: given the arguments after its name, returns the exit status."""
+
+    name: str
+    summary: str
+    run: Callable[[Sequence[str]], int]
+
+
+class CheckpointSource(NamedTuple):
+    """A source with a scheme the core does not know. address: all of it. folder: an empty one to fetch into."""
+
+    address: str
+    folder: str
+
+
+@hookspec
+def read_weights(event: ReadWeights) -> Mapping[str, Tensor] | None:
+    """The tensors of a file by name; None where it is not yours to read. The first answer is taken."""
+
+
+@hookspec
+def model_created(event: ModelCreated) -> None:
+    """Called after every `zoo.create`."""
+
+
+@hookspec
+def error_hint(event: ErrorHint) -> str | None:
+    """One line on what to do about an error; None where you have nothing to say."""
+
+
+@hookspec
+def cli_commands(event: CliCommands) -> Sequence[CliCommand]:
+    """Further commands of `zoo`; they cannot replace the core's own."""
+
+
+@hookspec
+def checkpoint_source(event: CheckpointSource) -> str | None:
+    """Fetch a file into the folder and give its path; None for a scheme not yours. The core checks its digest."""

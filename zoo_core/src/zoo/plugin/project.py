@@ -1,0 +1,115 @@
+"""Where an author's plugin is: its package, its `catalog.py` and its `zoo.json`, by module name or by folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import invalidate_caches
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from zoo.errors import NotFoundError
+
+_BUILTIN = "zoo.builtin"
+
+
+class Project(NamedTuple):
+    """One plugin in source form.
+
+    catalog: the module that declares it (`zoo_cnn.catalog`). package: the folder of its package, where `zoo.json`
+    lies. root: the folder that must be on `sys.path` to import it. folder: the one with its `pyproject.toml`, empty
+    where there is none (an installed plugin).
+    """
+
+    catalog: str
+    package: str
+    root: str
+    folder: str
+
+    @property
+    def manifest(self) -> str:
+        """The path of its compiled manifest."""
+        return os.path.join(self.package, "zoo.json")
+
+
+def find_project(target: str) -> Project:
+    """The plugin that `zoo_cnn.catalog`, the package name `zoo_cnn`, the namespace `cnn` or a project folder names.
+
+    Raises:
+        NotFoundError: there is no catalogue there, or more than one.
+    """
+    if os.path.isdir(target) and (os.sep in target or "/" in target or not _package_of(target)):
+        return _in_folder(os.path.abspath(target))
+    catalog, package = _package_of(target) or ("", "")
+    if not package:
+        raise NotFoundError(
+            f"no plugin catalogue at {target!r}",
+            fix="name a project folder, a module such as zoo_cnn.catalog, or an installed namespace such as cnn",
+        )
+    root = package
+    for _ in catalog.split(".")[:-1]:
+        root = os.path.dirname(root)
+    return Project(catalog, package, root, _folder_above(root))
+
+
+@contextmanager
+def importable(project: Project) -> Iterator[None]:
+    """Within, the project's own package is the one that is imported, freshly read."""
+    top = project.catalog.partition(".")[0]
+    home = os.path.join(project.root, top)
+    for name, module in list(sys.modules.items()):
+        stale = name == top or name.startswith(top + ".")
+        file = getattr(module, "__file__", None) or home
+        # A package of that name from elsewhere would hide this one; rows may have been edited since they were read.
+        if stale and (not file.startswith(home) or name == project.catalog):
+            del sys.modules[name]
+    invalidate_caches()
+    sys.path.insert(0, project.root)
+    try:
+        yield
+    finally:
+        sys.path.remove(project.root)
+
+
+def _package_of(name: str) -> tuple[str, str] | None:
+    """(catalogue module, package folder) by module, package or namespace; nothing but parent packages is imported."""
+    if name in ("core", "zoo", "zoo-core"):
+        name = _BUILTIN
+    package = name.replace("-", "_")
+    wanted = [package, f"{package}.catalog", f"zoo_{package}.catalog"]
+    for catalog in wanted[0 if "." in package else 1 :]:
+        top, *rest = catalog.split(".")
+        spec = find_spec(top) if top.isidentifier() else None
+        for location in (spec and spec.submodule_search_locations) or ():
+            file = os.path.join(location, *rest) + ".py"
+            if os.path.isfile(file):
+                return catalog, os.path.dirname(file)
+    return None
+
+
+def _in_folder(folder: str) -> Project:
+    found: list[str] = []
+    for parent in (os.path.join(folder, "src"), folder):
+        names = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
+        found += [
+            os.path.join(parent, name) for name in names if os.path.isfile(os.path.join(parent, name, "catalog.py"))
+        ]
+    if not found and os.path.isfile(os.path.join(folder, "catalog.py")):
+        found = [folder]
+    if len(found) != 1:
+        what = "no catalog.py" if not found else f"{len(found)} catalogues"
+        raise NotFoundError(
+            f"{what} in {folder}", found=", ".join(found), fix="a project has src/<package>/catalog.py with a PLUGIN"
+        )
+    package = found[0]
+    root, name = os.path.split(package)
+    return Project(f"{name}.catalog", package, root, _folder_above(root))
+
+
+def _folder_above(root: str) -> str:
+    for folder in (root, os.path.dirname(root)):
+        if os.path.isfile(os.path.join(folder, "pyproject.toml")):
+            return folder
+    return ""
