@@ -65,10 +65,11 @@ class InputSpec(Record):
     resize: `shortest` scales the shorter side to `size / crop_pct`; `stretch` scales both; `letterbox` fits the
         whole image into `size / crop_pct` and pads.
     crop_pct: the share of the resized image that the centre crop keeps; 1.0 crops nothing from a square.
-    interpolation, antialias: of the resize. Pillow always antialiases.
+    interpolation, antialias: of the resize; without antialiasing it is torch's, on float pixels.
     channels, channel_order: what the network's first layer expects.
-    mean, std: per channel, on values in [0, 1].
-    pad_value: grey level in [0, 255] of letterbox padding (None: the mean); pad_side: `center` or `end`.
+    mean, std: per channel, in the network's order, on values in [0, 1].
+    pad_value: grey level in [0, 255] of letterbox padding (None: the mean); pad_side: `center` or `end`. The other
+        modes pad with black where the crop is larger than the resized image.
     fixed_size: the network takes no other size. divisor: other sizes are multiples of it.
     """
 
@@ -97,11 +98,8 @@ class InputSpec(Record):
     @property
     def resize_to(self) -> tuple[int, int]:
         """(H, W) that the resize aims at, before the crop."""
-        # The nudge undoes what 224 / (224 / 232) loses in floating point.
-        return (
-            math.floor(self.size[0] / self.crop_pct + 1e-6),
-            math.floor(self.size[1] / self.crop_pct + 1e-6),
-        )
+        # Plain floating point, as timm computes it: 468 / 0.936 is 499 there, and so it is here.
+        return math.floor(self.size[0] / self.crop_pct), math.floor(self.size[1] / self.crop_pct)
 
     def with_size(self, height: int, width: int) -> InputSpec:
         """The same preprocessing for another input size."""

@@ -1,4 +1,4 @@
-"""Label spaces: what a model's classes are called, numbered 0..C-1, with the ids they had at their source. Torch-free."""
+"""Label spaces: what a model's classes are called, numbered 0..C-1, with their ids at the source. Torch-free."""
 
 from __future__ import annotations
 
