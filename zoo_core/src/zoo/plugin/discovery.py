@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import invalidate_caches
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
@@ -40,13 +40,18 @@ class Switches(NamedTuple):
         return cls(no_plugins, tuple(filter(None, allowed)))
 
 
-def discover(paths: Iterable[str] | None = None) -> Discovery:
-    """Find every plugin installed on `paths` (default: `sys.path`). Imports none of them and never raises for one."""
+def discover(paths: Iterable[str] | None = None, read: Callable[[str], PluginSpec] = manifest.read) -> Discovery:
+    """Find every plugin installed on `paths` (default: `sys.path`). Imports none of them and never raises for one.
+
+    `read` is how a manifest is read, for a caller that remembers some: it answers and raises as `manifest.read` does.
+    """
     paths = None if paths is None else list(paths)
-    return inspect(scan(paths), paths)
+    return inspect(scan(paths), paths, read)
 
 
-def inspect(found: Scan, paths: list[str] | None = None) -> Discovery:
+def inspect(
+    found: Scan, paths: list[str] | None = None, read: Callable[[str], PluginSpec] = manifest.read
+) -> Discovery:
     """The plugins among the scanned entry points."""
     switches = Switches.of_environment()
     fingerprint = list(found.fingerprint)
@@ -58,7 +63,7 @@ def inspect(found: Scan, paths: list[str] | None = None) -> Discovery:
             continue
         record = PluginRecord(entry.name, entry.distribution, entry.version, location=entry.path)
         try:
-            record, spec = _inspect(entry, record, switches, importable, paths, fingerprint)
+            record, spec = _inspect(entry, record, switches, importable, paths, read, fingerprint)
         except Exception as error:  # whatever it is, it is this plugin's alone
             reason = f"{type(error).__name__}: {error}"
             record, spec = record.quarantined("invalid-manifest", reason, _mend(entry, record.manifest)), None
@@ -75,6 +80,7 @@ def _inspect(
     switches: Switches,
     importable: _Importable,
     paths: list[str] | None,
+    read: Callable[[str], PluginSpec],
     fingerprint: list[Stamp],
 ) -> tuple[PluginRecord, PluginSpec | None]:
     off = _why_off(record, switches)
@@ -87,7 +93,7 @@ def _inspect(
     try:
         record = record._replace(manifest=manifest.locate(entry, paths))
         fingerprint.append(stamp(record.manifest, now))
-        spec = manifest.read(record.manifest)
+        spec = read(record.manifest)
     except manifest.NoManifestError as error:
         found = error.found or ""
         fingerprint += [stamp(found, now)] if os.path.isabs(found) else []  # so that its coming is noticed

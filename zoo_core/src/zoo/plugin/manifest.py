@@ -71,7 +71,23 @@ def read(path: str) -> PluginSpec:
         IncompatibleError: it is for another plugin API or of a newer layout; nothing else in it was looked at.
         ManifestError: it is not a valid manifest; the place in the file is named.
     """
-    return parse(_bytes(path))
+    return parse(content(path))
+
+
+def content(path: str) -> bytes:
+    """The bytes of a manifest, for `parse`. Raises as `read` does."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ManifestError("the manifest is not a file")
+        if status.st_size > MAX_BYTES:
+            raise ManifestError(f"the manifest has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        with open(path, "rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoManifestError("there is no such file", found=path) from None
+    except OSError as error:
+        raise ManifestError(f"the manifest cannot be read: {error.strerror}") from None
 
 
 def parse(data: bytes) -> PluginSpec:
@@ -139,21 +155,6 @@ def _hooked_folders(package: str) -> list[str]:
         return []
     known = list(spec.submodule_search_locations or ()) if spec else []
     return [folder for folder in (os.path.join(location, *rest) for location in known) if os.path.isdir(folder)]
-
-
-def _bytes(path: str) -> bytes:
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise ManifestError("the manifest is not a file")
-        if status.st_size > MAX_BYTES:
-            raise ManifestError(f"the manifest has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
-        with open(path, "rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        raise NoManifestError("there is no such file", found=path) from None
-    except OSError as error:
-        raise ManifestError(f"the manifest cannot be read: {error.strerror}") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
