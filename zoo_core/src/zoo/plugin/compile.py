@@ -21,7 +21,7 @@ from zoo.errors import ManifestError, UnsupportedError, ZooError
 from zoo.plugin import manifest
 from zoo.plugin.loading import load_factory
 from zoo.plugin.project import Project, find_project, importable
-from zoo.plugin.rows import validate
+from zoo.plugin.rows import is_composed, validate
 from zoo.plugin.state import PluginRecord
 from zoo.specs import CheckpointSpec, ModelSpec, PluginSpec
 
@@ -158,7 +158,7 @@ def _complete(model: ModelSpec, factory: type[Component], earlier: ModelSpec | N
     _check_config(model.config, factory, where)
     for checkpoint in model.checkpoints:
         _check_checkpoint(checkpoint, model, factory, f"{where}, checkpoint {checkpoint.name!r}")
-    if not measured:
+    if not measured or is_composed(model):
         return model
     if earlier is not None and _same_code(model, earlier):
         facts = {name: getattr(earlier, name) for name in ("params", "structure_sha256", "channels", "strides")}
@@ -221,7 +221,7 @@ def _measure(model: ModelSpec, factory: type[Component], where: str) -> dict[str
 
     try:
         with torch.device("meta"):
-            component = factory(model.config)
+            component = factory(factory.Config.of(model.config, {}))
     except Exception as error:
         raise ManifestError(
             f"{where}: building it on the meta device raised {type(error).__name__}: {error}"

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from zoo.plugin.rows import is_composed
 from zoo.plugin.state import PluginRecord
 from zoo.specs import ModelSpec, PluginSpec
 
@@ -41,7 +42,7 @@ def examine(record: PluginRecord, spec: PluginSpec | None, seconds: float = SECO
         return Diagnosis(record, 0)
     smallest: dict[str, ModelSpec] = {}
     for model in sorted(spec.models, key=lambda m: m.params if m.params is not None else sys.maxsize):
-        if "composed" not in model.tags:  # made of other plugins' parts, which are tried as their own
+        if not is_composed(model):
             smallest.setdefault(model.factory, model)
     rows = [(m.name, m.factory, dict(m.config)) for m in smallest.values()]
     with tempfile.TemporaryDirectory(prefix="zoo-doctor-") as folder:

@@ -79,7 +79,7 @@ def error_hint(event: ErrorHint) -> str | None:
 
 
 @hookspec
-def cli_commands(event: CliCommands) -> Sequence[CliCommand]:
+def cli_commands(event: CliCommands) -> Sequence[CliCommand] | None:
     """Further commands of `zoo`; they cannot replace the core's own."""
 
 

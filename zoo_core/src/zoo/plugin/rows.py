@@ -17,6 +17,11 @@ def distribution_of(namespace: str) -> str:
     return "zoo-" + namespace.replace("_", "-")
 
 
+def is_composed(model: ModelSpec) -> bool:
+    """Whether a model is put together from parts that other plugins provide, and so cannot be built by itself."""
+    return "composed" in model.tags
+
+
 def validate(spec: PluginSpec) -> None:
     """Raises `ManifestError` naming the row at fault."""
     _check_name(spec.namespace, "namespace")
