@@ -1,0 +1,54 @@
+"""`python -m benchmarks [PART…] [--quick] [--write]`: measure, print, and with --write keep in docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from pathlib import Path
+
+from benchmarks.creating import creating
+from benchmarks.inference import inference
+from benchmarks.listing import against_peers, at_scale
+from benchmarks.measuring import Table, machine
+
+PARTS = {
+    "import": lambda quick: [against_peers(quick)],
+    "scale": lambda quick: [at_scale(quick)],
+    "create": creating,
+    "inference": lambda quick: [inference(quick)],
+}
+REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+INTRODUCTION = """# Measurements
+
+`python -m benchmarks --write` wrote this page; `python -m benchmarks --quick` gives a rough idea in a few minutes. All
+sides take turns in one run on one machine, so read the ratios: the seconds are this machine's, on this day. Nothing
+here is asserted by a test, because timings of a shared machine are not facts about the code.
+"""
+
+
+def main() -> None:
+    """Read the command line, measure, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and print ratios.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="few rounds, small sizes: a rough idea")
+    parser.add_argument("--write", action="store_true", help=f"keep the result in {REPORT.parent.name}/{REPORT.name}")
+    arguments = parser.parse_args()
+    parts = arguments.parts or list(PARTS)
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        parser.error(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    if arguments.write and (arguments.quick or len(parts) < len(PARTS)):
+        parser.error("only a whole run is written")
+    tables: list[Table] = []
+    print(machine())
+    for part in parts:
+        for table in PARTS[part](arguments.quick):
+            tables.append(table)
+            print(f"\n{table.text()}", flush=True)
+    if arguments.write:
+        head = f"{INTRODUCTION}\n{datetime.date.today().isoformat()} · {machine()}\n\n"
+        REPORT.write_text(head + "\n".join(table.markdown() for table in tables), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

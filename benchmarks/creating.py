@@ -1,0 +1,153 @@
+"""Creating pretrained models from local files, against timm, transformers and reading the file; and their memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from benchmarks.measuring import Table, in_turns, shown_ratio, shown_seconds
+
+
+class Size(NamedTuple):
+    """One size that all sides have: its name here and there, and transformers' configuration of it."""
+
+    title: str
+    ref: str
+    timm: str
+    transformers: tuple[str, dict[str, int]]
+    budget: str
+
+
+SIZES = (
+    Size("MobileNetV2, 3.5M", "mobilenetv2", "mobilenetv2_100", ("MobileNetV2", {}), ""),
+    Size("ViT-B/16, 86M", "timm/vit_base_patch16_224", "vit_base_patch16_224", ("ViT", {}), "≥ 10 x"),
+    Size(
+        "ViT-L/16, 304M",
+        "timm/vit_large_patch16_224",
+        "vit_large_patch16_224",
+        ("ViT", {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}),
+        "≥ 40 x",
+    ),
+)  # fmt: skip
+SMALLEST = {"zoo": "timm/test_vit", "timm": "test_vit"}
+Figures = dict[str, float]
+
+
+def creating(quick: bool) -> list[Table]:
+    """Two tables: time and peak memory."""
+    seconds: list[tuple[str, ...]] = []
+    memory: list[tuple[str, ...]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in SIZES[: 2 if quick else 3]:
+            figures = _measure(size, Path(folder), rounds=2 if quick else 7)
+            seconds += _time_rows(size, figures)
+            memory += _memory_rows(size, figures, os.path.getsize(_timm_file(size, Path(folder))))
+    return [
+        Table(
+            "Creating a pretrained model",
+            "Random weights in each library's own published format, local files, warm page cache; fresh processes in "
+            "turns, imports and first uses not counted; median. The zoo opens the file that timm opens.",
+            ("model, by whom", "create", "÷ zoo", "budget", "create and first forward", "÷ zoo"),
+            seconds,
+        ),
+        Table(
+            "Peak memory of a pretrained create",
+            "Highest resident memory, mapped pages of the file included, above what it was before the call, as a share "
+            "of the file's size.",
+            ("model, by whom", "after create", "÷ file", "budget", "after the first forward", "÷ file"),
+            memory,
+        ),
+    ]
+
+
+def _measure(size: Size, folder: Path, rounds: int) -> dict[str, list[Figures]]:
+    """Every subject in fresh processes, in turns."""
+    _write_files(size, folder)
+    figures: dict[str, list[Figures]] = {}
+
+    def once(subject: str) -> Callable[[], float]:
+        file = _transformers_folder(size, folder) if subject == "transformers" else _timm_file(size, folder)
+        warm = str(_transformers_folder(SIZES[0], folder)) if subject == "transformers" else SMALLEST.get(subject, "")
+        ref = size.ref if subject == "zoo" else size.timm
+        request = {"subject": subject, "warm": warm, "ref": ref, "file": str(file)}
+
+        def run() -> float:
+            command = [sys.executable, "-m", "benchmarks.one_create", json.dumps(request)]
+            environment = {**os.environ, "ZOO_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            figures.setdefault(subject, []).append(json.loads(done.stdout))
+            return figures[subject][-1]["create"]
+
+        return run
+
+    in_turns({subject: once(subject) for subject in ("zoo", "timm", "transformers", "reading")}, rounds)
+    return {subject: found[1:] for subject, found in figures.items()}  # the first only filled the page cache
+
+
+def _write_files(size: Size, folder: Path) -> None:
+    """Random weights, as timm and as transformers publish them. In a process of its own: this one stays small."""
+    family, options = size.transformers
+    code = f"""
+import timm, transformers
+from safetensors.torch import save_model
+save_model(timm.create_model({size.timm!r}), {str(_timm_file(size, folder))!r})
+config = transformers.{family}Config(**{options!r}, num_labels=1000)
+transformers.{family}ForImageClassification(config).save_pretrained({str(_transformers_folder(size, folder))!r})
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def _timm_file(size: Size, folder: Path) -> Path:
+    return folder / f"{size.timm}.safetensors"
+
+
+def _transformers_folder(size: Size, folder: Path) -> Path:
+    return folder / f"{size.timm}-transformers"
+
+
+def _time_rows(size: Size, figures: Mapping[str, Sequence[Figures]]) -> list[tuple[str, ...]]:
+    middle = {
+        subject: {key: median(figure[key] for figure in found) for key in found[0]}
+        for subject, found in figures.items()
+    }
+    zoo = middle["zoo"]
+    rows = []
+    for subject, found in middle.items():
+        budget = {"timm": size.budget, "transformers": size.budget}.get(subject, "")
+        if subject == "reading":
+            budget = "≥ 1 x" if size.title.startswith("ViT-L") else ""
+        create, both = found["create"], found["create_and_forward"]
+        forward = (
+            ("", "") if subject == "reading" else (shown_seconds(both), shown_ratio(both / zoo["create_and_forward"]))
+        )
+        title = f"{size.title}: {subject if subject != 'reading' else 'reading the file'}"
+        rows.append((title, shown_seconds(create), shown_ratio(create / zoo["create"]), budget, *forward))
+    return rows
+
+
+def _memory_rows(size: Size, figures: Mapping[str, Sequence[Figures]], bytes: int) -> list[tuple[str, ...]]:
+    rows = []
+    for subject, found in figures.items():
+        if subject == "reading":
+            continue
+        create, both = (median(figure[key] for figure in found) for key in ("peak", "peak_with_forward"))
+        budget = "≤ 1.15 x" if subject == "zoo" else ""
+        shown = [f"{value / 2**20:.0f} MiB" for value in (create, both)]
+        rows.append(
+            (
+                f"{size.title}: {subject}",
+                shown[0],
+                shown_ratio(create / bytes),
+                budget,
+                shown[1],
+                shown_ratio(both / bytes),
+            )
+        )
+    return rows
