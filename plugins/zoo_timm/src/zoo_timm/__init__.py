@@ -1,0 +1,1 @@
+"""Every timm architecture as a zoo classifier and backbone, under the namespace `timm/`."""

@@ -1,0 +1,241 @@
+"""Any timm architecture as a zoo classifier and as a zoo backbone, over one and the same state dict.
+
+    classifier   images (B, C, H, W) -> encoder.forward_features -> forward_head -> embeddings (B, D), logits (B, K)
+    backbone     images (B, C, H, W) -> encoder.forward_intermediates -> maps (B, C_i, H / s_i, W / s_i)
+
+A family of its own subclasses `TimmClassifier` with its `Config` and says which timm architecture a config means:
+
+    class ResNet(TimmClassifier):
+        Config = ResNetConfig                    # a TimmClassifierConfig with `depth`
+
+        @classmethod
+        def architecture(cls, config): return f"resnet{config.depth}"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from zoo.errors import UnsupportedError
+from zoo.models.classifier import Classifier, classification_losses
+from zoo.models.config import ModelConfig
+from zoo.models.model import Backbone
+from zoo_timm.encoders import (
+    build_encoder,
+    check_images,
+    classifier_of,
+    classifier_path,
+    encoder_input,
+    reset_classifier,
+    set_classifier,
+)
+from zoo_timm.maps import choose_maps, map_table
+from zoo_timm.weights import EncoderFormat, TimmFormat
+
+if TYPE_CHECKING:
+    from zoo.checkpoints.keymap import StateMap
+
+
+class EncoderConfig(ModelConfig):
+    """What every timm encoder may be told."""
+
+    in_chans: int = Field(3, ge=1, le=4096, description="channels of the image")
+    image_size: int | tuple[int, int] | None = Field(
+        None, description="pixels, one side or (height, width); None: the architecture's own"
+    )
+    drop_rate: float | None = Field(
+        None, ge=0, lt=1, description="dropout before the classifier while training; None: the architecture's own"
+    )
+    drop_path_rate: float | None = Field(
+        None, ge=0, lt=1, description="stochastic depth while training; None: the architecture's own"
+    )
+
+
+class TimmClassifierConfig(EncoderConfig):
+    """Base of the configs of families that are timm architectures."""
+
+    num_classes: int = Field(1000, ge=0, le=10_000_000, description="outputs of the classifier; 0: no classifier")
+
+
+class TimmConfig(TimmClassifierConfig):
+    """Config of `TimmModel`."""
+
+    architecture: str = Field("resnet50", pattern="^[a-z0-9_]+$", description="timm's name, without a tag")
+
+
+class TimmBackboneConfig(EncoderConfig):
+    """Config of `TimmBackbone`."""
+
+    architecture: str = Field("resnet50", pattern="^[a-z0-9_]+$", description="timm's name, without a tag")
+    out_indices: tuple[int, ...] | None = Field(
+        None, description="which maps, negative ones from the end; None: the last one of each stride"
+    )
+
+
+class TimmClassifier(Classifier):
+    """Interface of classifiers whose encoder is a timm model. Subclasses say which: `architecture(config)`.
+
+    Attributes:
+        encoder: the timm model, classifier included; its state dict is this model's, behind `encoder.`.
+    """
+
+    Config = TimmClassifierConfig
+    config: TimmClassifierConfig
+    encoder: nn.Module
+
+    def __init__(self, config: TimmClassifierConfig) -> None:
+        super().__init__(config)
+        self.encoder = build_encoder(self.architecture(config), _encoder_options(config, config.num_classes))
+        self.input_spec = encoder_input(self.encoder, config.image_size)
+        self._classifier = classifier_path(self.encoder)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # nn.Module would file an assigned module under its own name, past any property.
+        if name == "head":
+            classes = set_classifier(self.encoder, self._classifier, value)
+            self.config = self.config.replace(num_classes=classes)
+        else:
+            super().__setattr__(name, value)
+
+    @classmethod
+    def architecture(cls, config: Any) -> str:
+        """timm's name, without a tag, for a config of this family."""
+        raise NotImplementedError(f"{cls.__name__} does not say which timm architecture it is: define architecture()")
+
+    @classmethod
+    def published(cls, config: Any) -> Mapping[str, StateMap]:
+        """Further published formats of this family, from published names to timm's own (without `encoder.`)."""
+        return {}
+
+    @property
+    def num_classes(self) -> int:
+        return self.config.num_classes
+
+    def forward(
+        self, images: Tensor, targets: Tensor | None = None, *, output_features: bool = False
+    ) -> dict[str, Any]:
+        check_images(self.encoder, images, self.input_spec)
+        outputs: dict[str, Any] = {}
+        if output_features:
+            tokens, outputs["features"] = self.encoder.forward_intermediates(images, output_fmt="NCHW")
+        else:
+            tokens = self.encoder.forward_features(images)
+        outputs["embeddings"] = self.encoder.forward_head(tokens, pre_logits=True)
+        if self.config.num_classes:
+            outputs["logits"] = self._logits(tokens, outputs["embeddings"])
+        if targets is not None:
+            outputs |= self._losses(outputs, targets)
+        return outputs
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) → one vector an image (B, D): what the classifier sees."""
+        check_images(self.encoder, images, self.input_spec)
+        embeddings: Tensor = self.encoder.forward_head(self.encoder.forward_features(images), pre_logits=True)
+        return embeddings
+
+    @property
+    def head(self) -> nn.Module:
+        """The module that turns embeddings into logits; assigning one changes the classes (`m.head = nn.Linear(…)`)."""
+        return classifier_of(self.encoder)
+
+    def reset_head(self, num_classes: int) -> None:
+        """A freshly initialised classifier for that many classes; 0 takes it away."""
+        self.config = self.config.replace(num_classes=num_classes)
+        reset_classifier(self.encoder, num_classes)
+        self._classifier = classifier_path(self.encoder)
+
+    @classmethod
+    def as_backbone(cls, config: TimmClassifierConfig, out_indices: Sequence[int] | None = None) -> TimmBackbone:
+        """The feature maps of this configuration, under the same state-dict names less the classifier's."""
+        backbone = TimmBackbone(
+            architecture=cls.architecture(config), out_indices=out_indices, **_given(config, EncoderConfig)
+        )
+        backbone.published = cls.published(config)
+        return backbone
+
+    def key_maps(self) -> Mapping[str, StateMap]:
+        return _key_maps(self.encoder, self.architecture(self.config), self.published(self.config))
+
+    def _logits(self, tokens: Any, embeddings: Tensor) -> Tensor:
+        if self._classifier is not None:
+            return self.encoder.get_classifier()(embeddings)
+        # Such a head pools once more, which costs next to nothing beside the trunk.
+        return self.encoder.forward_head(tokens)
+
+    def _losses(self, outputs: Mapping[str, Any], targets: Tensor) -> dict[str, Tensor]:
+        if "logits" not in outputs:
+            raise UnsupportedError("a model without a classifier has no loss", fix="num_classes=…, or reset_head(n)")
+        return classification_losses(outputs["logits"], targets)
+
+
+class TimmModel(TimmClassifier):
+    """The timm architecture that the config names."""
+
+    Config = TimmConfig
+
+    @classmethod
+    def architecture(cls, config: TimmConfig) -> str:
+        return config.architecture
+
+
+class TimmBackbone(Backbone):
+    """The feature maps of a timm architecture, NCHW, fine to coarse.
+
+    Attributes:
+        encoder: the timm model without its classifier.
+        published: further published formats, as `TimmClassifier.published` gives them.
+    """
+
+    Config = TimmBackboneConfig
+    config: TimmBackboneConfig
+    published: Mapping[str, StateMap] = {}
+
+    def __init__(self, config: TimmBackboneConfig) -> None:
+        super().__init__(config)
+        self.encoder = build_encoder(config.architecture, _encoder_options(config, num_classes=0))
+        self.input_spec = encoder_input(self.encoder, config.image_size)
+        table = map_table(self.encoder)
+        self.indices = choose_maps(table, config.out_indices, config.architecture)
+        self.channels = tuple(table[i].channels for i in self.indices)
+        self.strides = tuple(table[i].stride for i in self.indices)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        check_images(self.encoder, images, self.input_spec)
+        return self.encoder.forward_intermediates(
+            images, indices=list(self.indices), output_fmt="NCHW", intermediates_only=True, stop_early=True
+        )
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) → one vector an image (B, D): what the classifier of the whole model sees."""
+        classifier_of(self.encoder)
+        check_images(self.encoder, images, self.input_spec)
+        return self.encoder.forward_head(self.encoder.forward_features(images), pre_logits=True)
+
+    def key_maps(self) -> Mapping[str, StateMap]:
+        return _key_maps(self.encoder, self.config.architecture, self.published)
+
+
+def _given(config: EncoderConfig, fields: type[EncoderConfig]) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in fields.model_fields}
+
+
+def _encoder_options(config: EncoderConfig, num_classes: int) -> dict[str, Any]:
+    """The config in timm's words."""
+    return {
+        "num_classes": num_classes,
+        "in_chans": config.in_chans,
+        "img_size": config.image_size,
+        "drop_rate": config.drop_rate,
+        "drop_path_rate": config.drop_path_rate,
+    }
+
+
+def _key_maps(encoder: nn.Module, architecture: str, published: Mapping[str, StateMap]) -> dict[str, StateMap]:
+    return {
+        "timm": TimmFormat(encoder, architecture),
+        **{name: EncoderFormat(encoder, keys) for name, keys in published.items()},
+    }

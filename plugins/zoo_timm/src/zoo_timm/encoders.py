@@ -1,0 +1,164 @@
+"""timm models as they come: built, asked for their input and their head, held against an image batch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from timm.models import get_model_input_config
+from torch import Tensor, nn
+
+from zoo.errors import InputError, OptionError, UnsupportedError
+from zoo.models.model import evaluating
+from zoo.specs import InputSpec
+from zoo_timm.inputs import input_spec, with_channels
+
+# Heads that keep more than `classifier(embeddings)` behind the name of their classifier: maps go in, or there is a
+# normalisation in between. timm gives no other sign of it.
+_OWN_HEADS = frozenset({"DLA", "DPN", "EfficientVitMsra", "ResNetV2", "SHViT"})
+
+# What else of a head goes when the classifier goes, where timm's `classifier` names only its last layer.
+_WHOLE_HEADS: Mapping[str, tuple[str, ...]] = {
+    "EfficientVitMsra": ("head",),
+    "IFormer": ("head",),
+    "Levit": ("head",),
+    "LevitDistilled": ("head", "head_dist"),
+    "MetaFormer": ("head.fc",),
+    "RepVit": ("head",),
+    "SHViT": ("head",),
+}
+
+# Heads whose reset takes the second, distilled classifier away unless told not to.
+_FORGETS_DISTILLATION = frozenset({"IFormer", "RepVit"})
+
+
+def build_encoder(architecture: str, options: Mapping[str, Any]) -> nn.Module:
+    """A timm model with random weights. Options that are None are left to the architecture.
+
+    Raises:
+        OptionError: no such architecture (with near names), or an option it does not take.
+    """
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.6)
+        raise OptionError(
+            f"timm {timm.__version__} has no architecture {architecture!r}",
+            asked=architecture,
+            found="near: " + ", ".join(near) if near else None,
+            fix=f'architecture="{near[0]}"' if near else 'zoo list "timm/*"',
+        )
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if not timm.get_pretrained_cfg(architecture).fixed_input_size:
+        chosen.pop("img_size", None)  # nothing in it depends on the size
+    try:
+        return timm.create_model(architecture, **chosen)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise OptionError(
+            f"timm cannot build {architecture}: {error}",
+            asked=", ".join(f"{name}={value!r}" for name, value in chosen.items()),
+            fix="leave out what this architecture does not take",
+        ) from error
+
+
+def encoder_input(encoder: nn.Module, image_size: int | tuple[int, int] | None) -> InputSpec:
+    """How images become the encoder's input, for the channels and the size it was built with."""
+    built = get_model_input_config(encoder)
+    channels, height, width = built["input_size"]
+    cfg = encoder.pretrained_cfg | {"fixed_input_size": built["fixed_input_size"]}
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+    return with_channels(input_spec(cfg), channels).with_size(*(image_size or (height, width)))
+
+
+def check_images(encoder: nn.Module, images: Tensor, spec: InputSpec) -> None:
+    """Refuse what the encoder cannot take, with what it expects. Raises `InputError`."""
+    if images.ndim != 4 or images.shape[0] == 0 or images.shape[1] != spec.channels:
+        raise InputError(
+            f"expected a batch of images (B, {spec.channels}, H, W)",
+            found=f"{tuple(images.shape)}",
+            fix="images.unsqueeze(0) makes a batch of one; in_chans=… builds a model for other channels",
+        )
+    if not images.is_floating_point():
+        raise InputError(
+            "expected preprocessed images of a floating-point dtype",
+            found=f"{images.dtype}",
+            fix="model.predict(images) preprocesses photographs",
+        )
+    if spec.fixed_size and (images.shape[2], images.shape[3]) != spec.size:
+        raise InputError(
+            f"this model takes images of {spec.size[0]} x {spec.size[1]} pixels only",
+            found=f"{images.shape[2]} x {images.shape[3]}",
+            fix=f"image_size=({images.shape[2]}, {images.shape[3]}) builds a model for them",
+        )
+
+
+def classifier_of(encoder: nn.Module) -> Any:
+    """timm's classifier: a module, or several of a family with several. Raises `UnsupportedError` where none can be."""
+    if not hasattr(encoder, "get_classifier"):  # timm's plain encoders
+        raise UnsupportedError(
+            f"{type(encoder).__name__} is an encoder without a classifier",
+            fix="zoo_timm.TimmBackbone, or features_only=True",
+        )
+    return encoder.get_classifier()
+
+
+def classifier_path(encoder: nn.Module) -> str | None:
+    """Where the one module sits that turns embeddings into logits; None in a head of another build: several
+    classifiers, one over maps, one behind a normalisation."""
+    path = encoder.pretrained_cfg["classifier"]
+    classifier = classifier_of(encoder)
+    single = isinstance(path, str) and isinstance(classifier, nn.Linear | nn.Identity)
+    if not single or type(encoder).__name__ in _OWN_HEADS or encoder.get_submodule(path) is not classifier:
+        return None
+    return path
+
+
+def head_prefixes(encoder: nn.Module) -> tuple[str, ...]:
+    """Beginnings of the state-dict names that belong to the classifier and go with it."""
+    paths = encoder.pretrained_cfg["classifier"] or ()
+    paths = (paths,) if isinstance(paths, str) else tuple(paths)
+    return tuple(f"{path}." for path in _WHOLE_HEADS.get(type(encoder).__name__, paths))
+
+
+def reset_classifier(encoder: nn.Module, num_classes: int) -> None:
+    """A fresh classifier, where the encoder's parameters live; 0 takes it away."""
+    classifier_of(encoder)
+    here = next(encoder.parameters())
+    if type(encoder).__name__ in _FORGETS_DISTILLATION:
+        encoder.reset_classifier(num_classes, distillation=encoder.head.distillation)
+    else:
+        encoder.reset_classifier(num_classes)
+    encoder.to(device=here.device, dtype=here.dtype)
+
+
+def set_classifier(encoder: nn.Module, path: str | None, classifier: nn.Module) -> int:
+    """Put the caller's module where embeddings become logits; gives its number of outputs.
+
+    Args:
+        path: `classifier_path` of the encoder as it was built.
+
+    Raises:
+        UnsupportedError: this family's head is not one module over embeddings.
+        InputError: the module does not take the encoder's embeddings.
+    """
+    if path is None:
+        raise UnsupportedError(
+            f"the head of {type(encoder).__name__} is not one module over embeddings",
+            fix="model.reset_head(num_classes)",
+        )
+    width = encoder.head_hidden_size
+    parameter = next(classifier.parameters(), torch.empty(0))
+    with evaluating(classifier), torch.no_grad():
+        try:
+            outputs = classifier(torch.zeros(1, width, device=parameter.device, dtype=parameter.dtype))
+        except RuntimeError as error:
+            raise InputError(
+                f"the new head does not take the {width} values an image that {type(encoder).__name__} gives",
+                found=str(error).splitlines()[0],
+                fix=f"nn.Linear({width}, num_classes)",
+            ) from error
+    encoder.set_submodule(path, classifier)
+    encoder.num_classes = 0 if isinstance(classifier, nn.Identity) else int(outputs.shape[-1])
+    return encoder.num_classes

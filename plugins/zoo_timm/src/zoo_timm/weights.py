@@ -1,0 +1,166 @@
+"""Published timm files as an encoder's state dict, and back.
+
+A file on the hub keeps the layout its model had when it was published. Where names and shapes are today's, nothing
+is done but adding `encoder.`; otherwise the family's own conversion in timm is run over it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import timm
+from timm.models import get_model_input_config
+from timm.models._manipulate import adapt_input_conv
+from torch import Tensor, nn
+
+from zoo.checkpoints.keymap import MappedState, StateMap
+from zoo.errors import FormatError
+from zoo_timm.encoders import head_prefixes
+
+PREFIX = "encoder."
+
+Conversion = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+# Where a family's conversion in timm has another name than `checkpoint_filter_fn`.
+_CONVERSIONS: Mapping[str, str] = {
+    "DeepseekVitClassifier": "checkpoint_filter_fn_classifier",
+    "DeepseekVitEncoder": "checkpoint_filter_fn_encoder",
+    "DenseNet": "_filter_torchvision_pretrained",
+    "Gemma4VitClassifier": "checkpoint_filter_fn_classifier",
+    "Gemma4VitEncoder": "checkpoint_filter_fn_encoder",
+    "Qwen3VitClassifier": "checkpoint_filter_fn_classifier",
+    "Qwen3VitEncoder": "checkpoint_filter_fn_encoder",
+    "RegNet": "_filter_fn",
+    "VGG": "_filter_fn",
+}
+
+
+class TimmFormat:
+    """The published files of one timm architecture ↔ a component that holds it as `encoder`."""
+
+    def __init__(self, encoder: nn.Module, architecture: str) -> None:
+        self.encoder, self.architecture = encoder, architecture
+
+    def load(self, tensors: Mapping[str, Tensor]) -> MappedState:
+        """Published → native. Raises `FormatError` where timm's own conversion fails on the file."""
+        state = MappedState(dict(tensors), {}, {})
+        if not in_todays_layout(self.encoder, tensors):
+            convert = conversion(self.encoder, self.architecture)
+            state = state if convert is None else _converted(convert, tensors, self.architecture)
+        return fit(self.encoder, state)
+
+    def save(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Native → the names timm's model has in memory, which timm loads as they are."""
+        return {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+
+
+class EncoderFormat:
+    """A family's own table, from published names to timm's ↔ a component that holds the timm model as `encoder`."""
+
+    def __init__(self, encoder: nn.Module, keys: StateMap) -> None:
+        self.encoder, self.keys = encoder, keys
+
+    def load(self, tensors: Mapping[str, Tensor]) -> MappedState:
+        """Published → native."""
+        return fit(self.encoder, self.keys.load(tensors))
+
+    def save(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Native → published."""
+        return self.keys.save({name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()})
+
+
+def fit(encoder: nn.Module, state: MappedState) -> MappedState:
+    """Tensors by timm's names → native ones: the first layer for the encoder's channels, no classifier where the
+    encoder has none, and `encoder.` before every name."""
+    own = encoder.state_dict()
+    heads = head_prefixes(encoder)
+    tensors: dict[str, Tensor] = {}
+    skipped, adapted = dict(state.skipped), {PREFIX + name: how for name, how in state.adapted.items()}
+    origins = {PREFIX + name: origin for name, origin in state.origins.items()}
+    first = _first_weights(encoder)
+    for name, tensor in state.tensors.items():
+        if name not in own and name.startswith(heads):
+            skipped[state.origins.get(name, name)] = "the published classifier; this model has none"
+            continue
+        if name in first and name in own and tensor.shape != own[name].shape:
+            tensor = _for_channels(encoder, name, tensor)
+            adapted[PREFIX + name] = f"{encoder.pretrained_cfg['input_size'][0]} input channels to {encoder.in_chans}"
+        tensors[PREFIX + name] = tensor
+    return MappedState(tensors, skipped, adapted, origins)
+
+
+def in_todays_layout(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a file has the names and shapes the encoder has in memory, classifier and first layer aside."""
+    built = get_model_input_config(encoder)["input_size"][1:]
+    if tuple(built) != tuple(encoder.pretrained_cfg["input_size"][1:]):
+        return False  # the same number of positions can be another grid
+    own, heads, first = encoder.state_dict(), head_prefixes(encoder), _first_weights(encoder)
+    parameters = {name for name, _ in encoder.named_parameters()}
+    return all(
+        name in own and tensor.shape == own[name].shape
+        for name, tensor in tensors.items()
+        if not (name.startswith(heads) or name in first)
+    ) and not any(name not in tensors and not name.startswith(heads) for name in parameters)
+
+
+def conversion(encoder: nn.Module, architecture: str) -> Conversion | None:
+    """timm's function from the family's older or foreign layouts to today's; None where it has none."""
+    entry = sys.modules[timm.model_entrypoint(architecture).__module__]
+    home = sys.modules[type(encoder).__module__]
+    name = _CONVERSIONS.get(type(encoder).__name__, "checkpoint_filter_fn")
+    function = getattr(entry, name, None) or getattr(home, name, None)
+    if function is None:
+        return None
+    options: dict[str, object] = {}
+    if entry.__name__.endswith(".deit"):
+        options = {"adapt_layer_scale": True}
+    elif entry.__name__.endswith(".vision_transformer") and ("flexi" in architecture or "radio" in architecture):
+        options = {"interpolation": "bilinear", "antialias": False}
+    if "model" in inspect.signature(function).parameters:
+        options["model"] = encoder
+    return partial(function, **options)
+
+
+def _converted(convert: Conversion, tensors: Mapping[str, Tensor], architecture: str) -> MappedState:
+    try:
+        state = convert(dict(tensors))
+    except (AttributeError, KeyError, IndexError, RuntimeError, ValueError, AssertionError) as error:
+        raise FormatError(
+            f"timm's conversion of {architecture} weights fails on this file: {type(error).__name__}: {error}",
+            fix="check that the file belongs to this architecture, or name its format",
+        ) from error
+    published = {id(tensor): name for name, tensor in tensors.items()}
+    origins = {name: published[id(tensor)] for name, tensor in state.items() if id(tensor) in published}
+    changed = {name: state[name] for name in state if name not in origins}
+    # A tensor that was rebuilt is traced by its name, else by its number of values.
+    gone = {name: tensor for name, tensor in tensors.items() if name not in set(origins.values())}
+    for name, tensor in changed.items():
+        source = name if name in gone else next((n for n, t in gone.items() if t.numel() == tensor.numel()), None)
+        if source is not None:
+            origins[name] = source
+            del gone[source]
+    return MappedState(
+        dict(state),
+        {name: "left out by timm's conversion" for name in gone},
+        {name: "rebuilt by timm's conversion" for name in changed},
+        origins,
+    )
+
+
+def _first_weights(encoder: nn.Module) -> frozenset[str]:
+    """Names of the weights that meet the image's channels."""
+    paths = get_model_input_config(encoder)["first_conv"] or ()
+    return frozenset(f"{path}.weight" for path in ((paths,) if isinstance(paths, str) else paths))
+
+
+def _for_channels(encoder: nn.Module, name: str, weight: Tensor) -> Tensor:
+    try:
+        return adapt_input_conv(encoder.in_chans, weight, base_chans=encoder.pretrained_cfg["input_size"][0])
+    except (NotImplementedError, AssertionError) as error:
+        raise FormatError(
+            f"the first layer ({name}) cannot be adapted to {encoder.in_chans} channels: {error}", fix="in_chans=3"
+        ) from error
