@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from os import PathLike
 from typing import Any, TypeVar
 
@@ -25,6 +24,7 @@ from zoo.errors import CheckpointError, FormatError, OptionError, PluginError
 from zoo.models.labels import LabelSpace
 from zoo.models.model import Backbone, Component, Model
 from zoo.models.provenance import Provenance
+from zoo.plugin.loading import load_factory
 from zoo.specs import InputSpec
 
 LAYOUT = 1
@@ -142,18 +142,14 @@ def rebuild(factory: str, config: Mapping[str, Any]) -> Component:
 
 def find_class(factory: str) -> type[Component]:
     """The class a saved config names. Only packages of installed plugins are imported: a file cannot choose code."""
-    module, _, name = factory.partition(":")
-    package = module.partition(".")[0]
-    allowed = {"zoo"} | {p.namespace and f"zoo_{p.namespace}" for p in open_catalog().plugins() if p.state == "ok"}
-    if package not in allowed:
-        raise PluginError(
-            f"the saved model is a {factory}, which belongs to no installed plugin",
-            fix=f"pip install {package.replace('_', '-')}, or YourClass.from_pretrained(…)",
-        )
-    found = getattr(import_module(module), name, None)
-    if not (isinstance(found, type) and issubclass(found, Component)):
-        raise PluginError(f"{factory} is not a zoo component", fix=f"pip install -U {package.replace('_', '-')}")
-    return found
+    package = factory.partition(":")[0].partition(".")[0]
+    for plugin in open_catalog().plugins():
+        if os.path.basename(os.path.dirname(plugin.manifest)) == package:
+            return load_factory(factory, plugin)
+    raise PluginError(
+        f"the saved model is a {factory}, which belongs to no installed plugin",
+        fix=f"pip install {package.replace('_', '-')}, or YourClass.from_pretrained(…)",
+    )
 
 
 def _record(component: Component, format: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.checkpoints.files import meta_tensors
+from zoo.checkpoints.headers import TensorInfo
 from zoo.checkpoints.keymap import KeyMap, MappedState, StateMap
 from zoo.errors import LoadError, OptionError
 from zoo.models.load_report import LoadReport
@@ -27,14 +29,9 @@ def key_map(model: Component, format: str) -> StateMap:
     return maps[format]
 
 
-def check_structure(
-    model: Component, structure: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], format: str, source: str
-) -> None:
+def check_structure(model: Component, structure: Mapping[str, TensorInfo], format: str, source: str) -> None:
     """Hold a checkpoint's header against the model before a byte of its body is fetched. Raises `LoadError`."""
-    tensors = {
-        name: torch.empty(shape, dtype=dtype, device="meta") for name, (dtype, shape) in structure.items()
-    }
-    compare(model, key_map(model, format).load(tensors), format, source)
+    compare(model, key_map(model, format).load(meta_tensors(structure)), format, source)
 
 
 def compare(model: Component, state: MappedState, format: str, source: str) -> LoadReport:
