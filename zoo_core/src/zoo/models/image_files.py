@@ -197,7 +197,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     try:
         return image.convert("RGB")
     except ValueError:
-        raise InputError(f"{image.mode} pixels cannot be turned into RGB", fix="ImageCms.profileToProfile") from None
+        raise InputError(f"{image.mode} pixels cannot be turned into RGB", fix="convert it with PIL.ImageCms") from None
 
 
 def fetch_image(url: str, max_bytes: int = MAX_DOWNLOAD, seconds: float = DOWNLOAD_SECONDS) -> bytes:

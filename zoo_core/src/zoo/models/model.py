@@ -8,13 +8,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import UnsupportedError
+from zoo.errors import OptionError, UnsupportedError
 from zoo.models.config import ModelConfig, unknown_option
 from zoo.models.labels import LabelSpace
 from zoo.models.load_report import LoadReport
@@ -125,20 +126,22 @@ class Model(Component):
             InputError: an image that cannot be used; its place in the list is named.
             OptionError: a threshold this task does not have.
         """
-        from zoo.models.images import load_images
+        from zoo.models.images import iter_images
         from zoo.models.preprocessing import Preprocessor
 
         known = dict(list(inspect.signature(self.postprocess).parameters.items())[2:])
         for name in thresholds:
             if name not in known:
                 raise unknown_option(name, known, f"{type(self).__name__}.predict()")
+        if batch_size < 1:
+            raise OptionError("a batch has at least one image", asked=f"batch_size={batch_size}", fix="batch_size=8")
         reference = next(self.parameters())
         preprocessor = Preprocessor(self.input_spec)
-        images = load_images(inputs, channels=channels)
+        images = iter_images(inputs, channels)  # opened as their turn comes: a folder need not fit in memory
         results: list[Result] = []
         with evaluating(self), torch.inference_mode():
-            for start in range(0, len(images), batch_size):
-                batch, frames = preprocessor(images[start : start + batch_size])
+            while chunk := list(islice(images, batch_size)):
+                batch, frames = preprocessor(chunk)
                 outputs = self(batch.to(reference.device, reference.dtype))
                 results += self.postprocess(outputs, frames, **thresholds)
         return results

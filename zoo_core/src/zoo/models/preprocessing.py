@@ -147,14 +147,7 @@ class Preprocessor:
             raise InputError("the image is too long and narrow for a tensor", fix="pass a PIL image or a uint8 array")
         image = image.float()
         if (rows, columns) != frame.size:
-            smooth = mode != "nearest-exact"
-            image = F.interpolate(
-                image[None],
-                size=(rows, columns),
-                mode=mode,
-                align_corners=False if smooth else None,
-                antialias=self.spec.antialias and smooth,
-            )[0].clamp(0, 1)  # bicubic overshoots; Pillow clips, too
+            image = _resized(image, rows, columns, mode, self.spec.antialias)
         left, top = (int(o) for o in frame.offset)
         x0, x1, y0, y1 = *_kept(left, columns, self.spec.size[1]), *_kept(top, rows, self.spec.size[0])
         fill = image.new_tensor(self._fill()).div(255).view(-1, 1, 1)
@@ -204,6 +197,15 @@ def resized_size(spec: InputSpec, size: tuple[int, int]) -> tuple[int, int]:
     ratios = height / max(1, rows), width / max(1, columns)
     ratio = max(ratios) if spec.resize == "letterbox" else min(ratios)
     return max(1, round(height / ratio)), max(1, round(width / ratio))
+
+
+def _resized(image: Tensor, rows: int, columns: int, mode: str, antialias: bool) -> Tensor:
+    """(C, H, W) → (C, rows, columns) by torch. Antialiased in two passes, each clipped, as Pillow's."""
+    if mode == "nearest-exact":
+        return F.interpolate(image[None], size=(rows, columns), mode=mode)[0]
+    if antialias:
+        image = F.interpolate(image[None], size=(image.shape[1], columns), mode=mode, antialias=True)[0].clamp(0, 1)
+    return F.interpolate(image[None], size=(rows, columns), mode=mode, antialias=antialias)[0].clamp(0, 1)
 
 
 def _placed(resized: int, target: int, side: str) -> int:

@@ -147,7 +147,7 @@ def save_picture(picture: Image.Image, path: str | PathLike[str]) -> None:
     encoded = io.BytesIO()
     partial = f"{target}.{os.getpid()}.partial"
     try:
-        picture.save(encoded, format=Image.registered_extensions()[ending])
+        picture.save(encoded, format=form)
         with open(partial, "wb") as stream:
             stream.write(encoded.getvalue())
         os.replace(partial, target)
