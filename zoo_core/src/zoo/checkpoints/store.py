@@ -1,0 +1,342 @@
+"""The content-addressed store: a file is named by its SHA-256, complete, verified and never changed.
+
+    $ZOO_HOME/blobs/sha256/ab/abcd…     the blobs, read-only
+    $ZOO_HOME/blobs/tmp/…               what is still arriving, one private file a writer
+    $ZOO_HOME/records/<kind>/….json     what this machine knows: digests of files elsewhere, pins, conversions
+
+A blob appears by one rename, after it was hashed, compared and synced, so any number of writers and a kill at any
+byte leave either the whole blob or none, without locks. Large files that live in another place that never edits
+files in place (an installed package, the Hub's cache) are not copied: they are hashed once and used where they are,
+as long as their size, times and inode are those seen when they were hashed. They are never hard-linked, since then
+an edit there would change our blob.
+
+Records only save work: a missing, torn or unwritable one costs a hash or a download.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, BinaryIO, NamedTuple
+
+from zoo.checkpoints.delivery import ANYTHING, Wanted
+from zoo.errors import CheckpointError, DigestError
+from zoo.paths import home
+
+CHUNK = 1 << 20
+_HEX = re.compile(r"[0-9a-f]{64}")
+_CLOCK_TICK = 20_000_000  # ns; two writes within one tick of the file system's clock carry the same time
+_COARSE_TICK = 2_000_000_000  # ns, where a file system keeps whole seconds only
+
+
+class Blob(NamedTuple):
+    """A complete, verified file. `path` is inside the store or where the file was adopted."""
+
+    sha256: str
+    size: int
+    path: str
+
+
+class Pin(NamedTuple):
+    """What a source delivered when this machine last took it: the digest, and the address with its revision."""
+
+    sha256: str
+    source: str
+
+
+class Store:
+    """One store. Its folder need not exist yet.
+
+    Args:
+        root: the folder; by default `zoo.paths.home()`.
+    """
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = root or home()
+
+    # blobs
+
+    def blob_path(self, sha256: str) -> str:
+        """Where the blob of that digest is, or would be."""
+        sha256 = checked_hex(sha256)
+        return os.path.join(self.root, "blobs", "sha256", sha256[:2], sha256)
+
+    def find(self, sha256: str, size: int | None = None) -> Blob | None:
+        """The blob, or the adopted file that is still as it was hashed; None if neither is there. Hashes nothing."""
+        sha256 = checked_hex(sha256)
+        path = self.blob_path(sha256)
+        found = _size(path)
+        if found is None:
+            path = str(self._read("places", sha256).get("path", ""))
+            if not path or self._known_digest(path) != sha256:
+                return None
+            found = _size(path)
+        if found is None or size not in (None, found):
+            return None
+        return Blob(sha256, found, path)
+
+    def put(
+        self, chunks: Iterable[bytes | memoryview], wanted: Wanted = ANYTHING, *, keep_partial: bool = False
+    ) -> Blob:
+        """Store what arrives, hashed on the way; visible only when complete and right.
+
+        Args:
+            chunks: the file's bytes, in order. What iterating raises passes through.
+            wanted: the promised digest and size.
+            keep_partial: leave what has arrived for `partials` when the stream breaks off.
+
+        Raises:
+            DigestError: other bytes than promised; nothing is kept.
+            CheckpointError: the store cannot be written.
+        """
+        temp = self._temp_path(wanted.sha256)
+        arrived = iter(chunks)
+        try:
+            sha256, size = self._receive(temp, arrived)
+            wanted.check(sha256, size, "the stored file")
+            return self._publish(temp, sha256, size)
+        except OSError as error:
+            _unlink(temp)
+            raise self._unwritable(error) from error
+        except DigestError:
+            _unlink(temp)
+            raise
+        except BaseException:
+            if not keep_partial:
+                _unlink(temp)
+            raise
+
+    def partials(self, sha256: str) -> list[str]:
+        """Files in which an earlier `put` of that digest broke off, longest first. They may still be growing: copy."""
+        folder = os.path.join(self.root, "blobs", "tmp")
+        with suppress(OSError):
+            names = [n for n in os.listdir(folder) if n.startswith(checked_hex(sha256))]
+            sized = [(_size(path) or 0, path) for path in (os.path.join(folder, n) for n in names)]
+            return [path for size, path in sorted(sized, reverse=True) if size]
+        return []
+
+    def discard_partials(self, sha256: str) -> None:
+        """Forget broken-off files of that digest. A writer still at work copes: see `_publish`."""
+        for path in self.partials(sha256):
+            _unlink(path)
+
+    def adopt(self, path: str, wanted: Wanted, source: str) -> Blob:
+        """Verify a file where it is, and remember that it is right.
+
+        Raises:
+            DigestError: not the promised bytes.
+            CheckpointError: it cannot be read, or changes while it is read.
+        """
+        path = os.path.realpath(path)
+        try:
+            size = os.stat(path).st_size
+            wanted._replace(sha256=None).check("", size, source)  # the cheap half first
+            sha256 = self.digest(path)
+        except OSError as error:
+            raise CheckpointError(f"{source}: cannot read {path}: {error.strerror or error}") from error
+        wanted.check(sha256, size, source)
+        if self._read("places", sha256).get("path") != path:
+            self._write("places", sha256, {"path": path})
+        return Blob(sha256, size, path)
+
+    def digest(self, path: str) -> str:
+        """The SHA-256 of a file elsewhere, from the record if the file has not changed since it was hashed."""
+        path = os.path.realpath(path)
+        known = self._known_digest(path)
+        if known:
+            return known
+        seen = _stamp(path)
+        age = time.time_ns() - max(seen[1], seen[2])
+        if 0 <= age < _CLOCK_TICK:  # a change right after would bear the same time: let the clock move on first
+            time.sleep((_CLOCK_TICK - age) / 1e9)
+        sha256 = digest_of(path)
+        if _stamp(path) != seen:
+            raise CheckpointError(f"{path} changed while it was being read", fix="try again when it is complete")
+        coarse = seen[1] % 1_000_000_000 == 0 and age < _COARSE_TICK
+        if age >= 0 and not coarse:
+            self._write("digests", _key(path), {"path": path, "stamp": seen, "sha256": sha256})
+        return sha256
+
+    def verify(self, sha256: str) -> bool:
+        """Whether the blob is there and its bytes still have that digest. Reads the whole file."""
+        found = self.find(sha256)
+        return found is not None and digest_of(found.path) == checked_hex(sha256)
+
+    # pins and conversions
+
+    def pin(self, source: str) -> Pin | None:
+        """What this source delivered here the last time."""
+        record = self._read("pins", _key(source))
+        if record.get("source") != source or not _HEX.fullmatch(str(record.get("sha256"))):
+            return None
+        return Pin(record["sha256"], str(record.get("resolved") or source))
+
+    def pin_path(self, source: str) -> str:
+        """The record behind `pin`; removing it forgets the pin."""
+        return self._record_path("pins", _key(source))
+
+    def remember_pin(self, source: str, sha256: str, resolved: str) -> None:
+        """Record what a source delivered."""
+        if self.pin(source) != (sha256, resolved):
+            self._write("pins", _key(source), {"source": source, "sha256": sha256, "resolved": resolved})
+
+    def conversion(self, origin: str, converter: str) -> Blob | None:
+        """The blob that this converter made of the file with that digest."""
+        record = self._read("conversions", f"{checked_hex(origin)}.{converter}")
+        converted = str(record.get("converted"))
+        return self.find(converted) if _HEX.fullmatch(converted) and record.get("origin") == origin else None
+
+    def remember_conversion(self, origin: str, converter: str, converted: str) -> None:
+        """Record a conversion; it names its origin's digest."""
+        record = {"origin": origin, "converter": converter, "converted": converted}
+        self._write("conversions", f"{checked_hex(origin)}.{converter}", record)
+
+    # inside
+
+    def _temp_path(self, sha256: str | None) -> str:
+        folder = os.path.join(self.root, "blobs", "tmp")
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return os.path.join(folder, f"{checked_hex(sha256) if sha256 else 'unnamed'}.{secrets.token_hex(8)}")
+
+    def _receive(self, temp: str, chunks: Iterator[bytes | memoryview]) -> tuple[str, int]:
+        digest, size = hashlib.sha256(), 0
+        # One thread hashes a chunk while this one writes it and fetches the next: storing runs at hashing speed.
+        with open(temp, "xb", buffering=0) as file, ThreadPoolExecutor(1) as hasher:
+            hashing = hasher.submit(digest.update, b"")
+            for chunk in chunks:
+                hashing.result()
+                hashing = hasher.submit(digest.update, chunk)
+                _write_all(file, chunk)
+                size += len(chunk)
+            hashing.result()
+            os.fchmod(file.fileno(), 0o444)
+            os.fsync(file.fileno())
+        return digest.hexdigest(), size
+
+    def _publish(self, temp: str, sha256: str, size: int) -> Blob:
+        path = self.blob_path(sha256)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        try:
+            os.replace(temp, path)
+        except OSError:
+            # Another writer of the same bytes was first: it discarded our file, or its blob is in use and stays.
+            if _size(path) != size:
+                raise
+            _unlink(temp)
+        sync_folder(os.path.dirname(path))
+        return Blob(sha256, size, path)
+
+    def _unwritable(self, error: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"the store cannot be written: {error.strerror or error}",
+            asked=error.filename or self.root,
+            fix="free some space, or choose another folder: ZOO_HOME=/path/with/space",
+        )
+
+    def _known_digest(self, path: str) -> str | None:
+        record = self._read("digests", _key(path))
+        if record.get("path") != path or not _HEX.fullmatch(str(record.get("sha256"))):
+            return None
+        try:
+            return str(record["sha256"]) if _stamp(path) == record.get("stamp") else None
+        except OSError:
+            return None
+
+    def _record_path(self, kind: str, key: str) -> str:
+        return os.path.join(self.root, "records", kind, key[:2], f"{key}.json")
+
+    def _read(self, kind: str, key: str) -> dict[str, Any]:
+        try:
+            with open(self._record_path(kind, key), "rb") as file:
+                record = json.load(file)
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def _write(self, kind: str, key: str, record: dict[str, Any]) -> None:
+        path = self._record_path(kind, key)
+        temp = f"{path}.{secrets.token_hex(4)}"
+        with suppress(OSError):  # a record only saves work
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            try:
+                with open(temp, "x", encoding="utf-8") as file:
+                    json.dump(record, file, sort_keys=True)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temp, path)
+            except BaseException:
+                _unlink(temp)
+                raise
+
+
+def checked_hex(sha256: str) -> str:
+    """A digest as 64 lower-case hex digits; it becomes a file name, so anything else is refused."""
+    if not isinstance(sha256, str) or not _HEX.fullmatch(sha256.lower()):
+        raise DigestError("not a SHA-256: expected 64 hex digits", asked=repr(sha256)[:100])
+    return sha256.lower()
+
+
+def digest_of(path: str) -> str:
+    """The SHA-256 of a file, at the machine's hash rate: mapped, so that nothing is copied. Raises `OSError`."""
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return hashlib.sha256().hexdigest()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            if hasattr(mmap, "MADV_SEQUENTIAL"):
+                mapped.madvise(mmap.MADV_SEQUENTIAL)
+            return hashlib.sha256(mapped).hexdigest()
+
+
+def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """The rest of an open file, in chunks."""
+    while chunk := file.read(CHUNK):
+        yield chunk
+
+
+def sync_folder(folder: str) -> None:
+    """Make a rename in that folder survive a power cut. A no-op where folders cannot be opened (Windows)."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_all(file: Any, chunk: bytes | memoryview) -> None:
+    rest = memoryview(chunk)
+    while rest:  # an unbuffered write may stop early
+        rest = rest[file.write(rest) :]
+
+
+def _stamp(path: str) -> list[int]:
+    """What changes when a file is changed or replaced: size, times (ctime cannot be set back), inode, device."""
+    seen = os.stat(path)
+    return [seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino, seen.st_dev]
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def _unlink(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
