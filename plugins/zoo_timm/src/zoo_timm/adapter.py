@@ -74,6 +74,7 @@ class TimmBackboneConfig(EncoderConfig):
     out_indices: tuple[int, ...] | None = Field(
         None, description="which maps, negative ones from the end; None: the last one of each stride"
     )
+    arguments: dict[str, bool | int | float | str] = Field({}, description="what else timm's constructor is told")
 
 
 class TimmClassifier(Classifier):
@@ -89,7 +90,8 @@ class TimmClassifier(Classifier):
 
     def __init__(self, config: TimmClassifierConfig) -> None:
         super().__init__(config)
-        self.encoder = build_encoder(self.architecture(config), _encoder_options(config, config.num_classes))
+        options = _encoder_options(config, config.num_classes)
+        self.encoder = build_encoder(self.architecture(config), {**options, **self.arguments(config)})
         self.input_spec = encoder_input(self.encoder, config.image_size)
         self._classifier = classifier_path(self.encoder)
 
@@ -105,6 +107,11 @@ class TimmClassifier(Classifier):
     def architecture(cls, config: Any) -> str:
         """timm's name, without a tag, for a config of this family."""
         raise NotImplementedError(f"{cls.__name__} does not say which timm architecture it is: define architecture()")
+
+    @classmethod
+    def arguments(cls, config: Any) -> Mapping[str, bool | int | float | str]:
+        """What else timm's constructor is told for a config of this family: `{"bn_eps": 1e-3}`."""
+        return {}
 
     @classmethod
     def published(cls, config: Any) -> Mapping[str, StateMap]:
@@ -152,7 +159,10 @@ class TimmClassifier(Classifier):
     def as_backbone(cls, config: TimmClassifierConfig, out_indices: Sequence[int] | None = None) -> TimmBackbone:
         """The feature maps of this configuration, under the same state-dict names less the classifier's."""
         backbone = TimmBackbone(
-            architecture=cls.architecture(config), out_indices=out_indices, **_given(config, EncoderConfig)
+            architecture=cls.architecture(config),
+            arguments=dict(cls.arguments(config)),
+            out_indices=out_indices,
+            **_given(config, EncoderConfig),
         )
         backbone.published = cls.published(config)
         return backbone
@@ -196,7 +206,8 @@ class TimmBackbone(Backbone):
 
     def __init__(self, config: TimmBackboneConfig) -> None:
         super().__init__(config)
-        self.encoder = build_encoder(config.architecture, _encoder_options(config, num_classes=0))
+        options = _encoder_options(config, num_classes=0)
+        self.encoder = build_encoder(config.architecture, {**options, **config.arguments})
         self.input_spec = encoder_input(self.encoder, config.image_size)
         table = map_table(self.encoder)
         self.indices = choose_maps(table, config.out_indices, config.architecture)
