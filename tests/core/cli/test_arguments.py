@@ -10,7 +10,6 @@ from zoo.errors import ZooError
 
 COMMAND = Command(
     "look",
-    "look at things",
     operands=("MODEL", "INPUT…"),
     options=(
         Option("--json", "for machines"),
@@ -65,7 +64,7 @@ def test_a_line_that_makes_no_sense_says_why(words: list[str], message: str) -> 
 
 
 def test_a_surplus_operand_is_named() -> None:
-    one = Command("info", "…", operands=("MODEL",))
+    one = Command("info", operands=("MODEL",))
     with pytest.raises(UsageError, match="'extra'"):
         read(one, ["resnet50", "extra"])
 
@@ -77,7 +76,7 @@ def test_a_number_is_whole_and_positive(value: str) -> None:
 
 
 def test_an_optional_operand_may_be_absent() -> None:
-    command = Command("list", "…", operands=("PATTERN?",))
+    command = Command("list", operands=("PATTERN?",))
     assert read(command, []).operands == []
     assert command.usage == "zoo list [PATTERN]"
 

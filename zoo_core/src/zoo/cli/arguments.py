@@ -39,19 +39,18 @@ class Command:
     notes: paragraphs for its help page. examples: whole command lines with what each does.
     """
 
-    __slots__ = ("examples", "name", "notes", "operands", "options", "summary")
+    __slots__ = ("examples", "name", "notes", "operands", "options")
 
     def __init__(
         self,
         name: str,
-        summary: str,
         *,
         operands: Sequence[str] = (),
         options: Sequence[Option] = (),
         notes: Sequence[str] = (),
         examples: Sequence[tuple[str, str]] = (),
     ) -> None:
-        self.name, self.summary, self.operands, self.options = name, summary, operands, options
+        self.name, self.operands, self.options = name, operands, options
         self.notes, self.examples = notes, examples
 
     @property

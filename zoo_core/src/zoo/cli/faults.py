@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from zoo.cli.arguments import UsageError
+from zoo.cli import FAILED, MISUSED
 from zoo.cli.terminal import clean, styled
-from zoo.errors import ZooError
-
-FAILED, MISUSED = 1, 2
+from zoo.errors import OptionError, ZooError
 
 
 def report(error: Exception, *, as_json: bool) -> int:
@@ -28,7 +26,7 @@ def report(error: Exception, *, as_json: bool) -> int:
         print(json.dumps({"error": known.to_dict()}, indent=2, ensure_ascii=False), flush=True)
     else:
         print_error(known)
-    return MISUSED if isinstance(error, UsageError) else FAILED
+    return MISUSED if isinstance(error, OptionError) else FAILED
 
 
 def print_error(error: ZooError, about: str = "") -> None:

@@ -62,12 +62,14 @@ def print_overview(contributed: Iterable[tuple[str, str]] = ()) -> None:
 def print_command_help(command: Command) -> int:
     """The page of one command."""
     print(styled("usage: ", "bold") + command.usage + "\n")
-    print(wrapped(command.summary[:1].upper() + command.summary[1:] + "."))
+    summary = COMMANDS[command.name]
+    print(wrapped(f"{summary[:1].upper()}{summary[1:]}."))
     for note in command.notes:
         print("\n" + wrapped(note))
     if command.options:
         print("\n" + styled("options:", "bold"))
-        table([(_shown(option.short, option.name, option.value), option.help) for option in command.options], heading=False, indent="  ")
+        rows = [(_shown(option.short, option.name, option.value), option.help) for option in command.options]
+        table(rows, heading=False, indent="  ")
     if command.examples:
         print("\n" + styled("examples:", "bold"))
         table(command.examples, heading=False, indent="  ")

@@ -1,0 +1,65 @@
+"""How `zoo predict` prints what it sees: a table a photo for people, one JSON list for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli.faults import print_error
+from zoo.cli.inputs import Source
+from zoo.cli.terminal import clean, is_terminal, styled, table
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.models.results import Classification
+
+BAR = 24  # columns that a probability of one takes
+
+
+class Answers:
+    """Prints outcomes as they come; a JSON list is printed whole, at the end.
+
+    Attributes:
+        failed: how many photos could not be answered.
+        model: the reference of what answers.
+    """
+
+    def __init__(self, model: str, *, as_json: bool) -> None:
+        self.failed = 0
+        self.model, self._as_json = model, as_json
+        self._entries: list[dict[str, Any]] = []
+        self._tables = 0
+
+    def add(self, source: Source, outcome: Classification | ZooError, saved: str | None) -> None:
+        """One photo's answer, or why there is none; `saved` is where its picture was written."""
+        entry: dict[str, Any] = {"source": source.shown, "model": self.model}
+        if isinstance(outcome, ZooError):
+            self.failed += 1
+            print_error(outcome, about=clean(source.shown))
+            self._entries.append(entry | {"error": outcome.to_dict()})
+            return
+        if self._as_json:
+            self._entries.append(entry | outcome.to_dict() | entry | ({"saved": saved} if saved else {}))
+            return
+        if self._tables:
+            print()
+        self._tables += 1
+        print(styled(clean(source.shown), "bold"))
+        _print_table(outcome)
+        if saved:
+            print(styled(f"  saved as {clean(saved)}", "dim"))
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """After the last photo."""
+        if self._as_json:
+            print(json.dumps(self._entries, indent=2, ensure_ascii=False))
+
+
+def _print_table(answer: Classification) -> None:
+    rows = []
+    for _, name, probability in answer.top:
+        bar = styled("━" * max(1, round(probability * BAR)), "cyan") if is_terminal(sys.stdout) else ""
+        rows.append((name, f"{probability:6.1%}", bar))
+    table(rows, right=(1,), heading=False, indent="  ")

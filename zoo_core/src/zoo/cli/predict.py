@@ -1,0 +1,136 @@
+"""`zoo predict MODEL INPUT…`: what is in the photos."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+from zoo.catalog import open_catalog
+from zoo.cli.answers import Answers
+from zoo.cli.arguments import Arguments, Command, Option
+from zoo.cli.inputs import Source, expand
+from zoo.cli.progress import Progress
+from zoo.cli.saving import Destination
+from zoo.cli.terminal import styled
+from zoo.errors import InputError, UnsupportedError, ZooError
+from zoo.refs import is_external
+
+if TYPE_CHECKING:
+    from zoo.models.model import Model
+    from zoo.models.results import Classification
+
+COMMAND = Command(
+    "predict",
+    operands=("MODEL", "INPUT…"),
+    options=(
+        Option("--top", "how many classes to name (5)", value="K", short="-k"),
+        Option("--json", "one JSON list for machines, one entry an input, in their order"),
+        Option("--save", "write the photos with the answer on them: a file, or a folder for several", value="PATH"),
+        Option("--device", "where to compute: cpu (the default), cuda, cuda:1, mps", value="DEVICE"),
+        Option("--dtype", "what to compute in: float32 (the default), bfloat16, float16", value="DTYPE"),
+        Option("--batch-size", "photos at a time (8)", value="N", short="-b"),
+        Option("--checkpoint", "other weights: a checkpoint's name, or a file of your own", value="WEIGHTS"),
+        Option("--format", "whose key names that file has: native, timm, torchvision …", value="FORMAT"),
+        Option("--allow-license", "accept weights under this licence; '*' accepts any", value="SPDX", repeat=True),
+    ),
+    notes=(
+        "An INPUT is a photo, a folder of photos, a quoted pattern such as 'photos/**/*.jpg', an http(s) URL, or - for "
+        "standard input: one photo, or a list of paths, one a line.",
+        "A photo that cannot be used is named on stderr, the others are answered, and the exit code is 1.",
+    ),
+    examples=(
+        ("zoo predict mobilenetv2 cat.jpg", "the five best classes"),
+        ("zoo predict mobilenetv2 photos/ --json", "a whole folder, for machines"),
+        ("zoo predict mobilenetv2 cat.jpg --save out.png", "the photo with its answer"),
+        ("find . -name '*.jpg' | zoo predict mobilenetv2 -", "paths from another program"),
+    ),
+)
+
+
+def run(arguments: Arguments) -> int:
+    """Answer every input in its order."""
+    ref, *operands = arguments.operands
+    batch_size, topk = arguments.number("batch-size", 8), arguments.number("top", 5)
+    _check_model(ref, own_weights=arguments.text("checkpoint") is not None)
+    sources, notes = expand(operands)
+    for note in notes:
+        print(styled(f"note: {note}", "dim", sys.stderr), file=sys.stderr)
+    destination = Destination(arguments.text("save"), sources)
+    answers = Answers(ref, as_json=arguments.flag("json"))
+    with Progress(f"loading {ref}") as progress:
+        model = _create(ref, arguments) if any(source.error is None for source in sources) else None
+        if model is not None and model.provenance is not None:
+            answers.model = model.provenance.ref
+        progress.step("looking", total=len(sources), unit="photos")
+        for number, (source, outcome) in enumerate(_outcomes(model, sources, batch_size, topk), start=1):
+            path = destination.of(source)
+            outcome = _drawn(outcome, path)
+            with progress.aside():
+                answers.add(source, outcome, path)
+            progress.advance(number)
+    answers.close()
+    return 1 if answers.failed else 0
+
+
+def _check_model(ref: str, own_weights: bool) -> None:
+    """What can be said against the model without importing anything heavy."""
+    if is_external(ref):
+        return
+    resolved = open_catalog().resolve(ref)
+    headless = resolved.checkpoint is not None and resolved.checkpoint.num_classes == 0 and not own_weights
+    if resolved.model.task != "classification" or headless:
+        why = "these weights have no classes" if headless else f"it is for {resolved.model.task}"
+        raise UnsupportedError(
+            f"zoo predict says what is in a photo, and {resolved.ref} cannot: {why}",
+            fix="zoo list --task classification",
+        )
+
+
+def _create(ref: str, arguments: Arguments) -> Model:
+    import zoo
+
+    model: Model = zoo.create(
+        ref,
+        pretrained=True,
+        checkpoint=arguments.text("checkpoint"),
+        format=arguments.text("format"),
+        allow_licenses=arguments.texts("allow-license") or None,
+        device=arguments.text("device"),
+        dtype=arguments.text("dtype"),
+    )
+    return model
+
+
+def _outcomes(
+    model: Model | None, sources: Sequence[Source], batch_size: int, topk: int
+) -> Iterator[tuple[Source, Classification | ZooError]]:
+    """The result, or the error, of every source, in order."""
+    for start in range(0, len(sources), batch_size):
+        batch = sources[start : start + batch_size]
+        good = [source for source in batch if source.error is None]
+        answered = dict(zip(map(id, good), _answer(model, good, topk), strict=True)) if model and good else {}
+        for source in batch:
+            yield source, source.error or answered[id(source)]
+
+
+def _answer(model: Model, sources: Sequence[Source], topk: int) -> list[Classification | ZooError]:
+    """One batch. If a photo in it cannot be used, each is tried by itself, so that the others are answered."""
+    images = [source.image for source in sources]
+    try:
+        results = model.predict(images if len(images) > 1 else images[0], batch_size=len(images), topk=topk)
+        return [cast("Classification", result) for result in results]  # `_check_model` let no other task pass
+    except InputError as error:
+        if len(sources) == 1:
+            return [error]
+    return [answer for source in sources for answer in _answer(model, [source], topk)]
+
+
+def _drawn(outcome: Classification | ZooError, path: str | None) -> Classification | ZooError:
+    """The outcome, its picture written; or why that failed."""
+    if path is not None and not isinstance(outcome, ZooError):
+        try:
+            outcome.plot(path)
+        except InputError as error:
+            return error
+    return outcome
