@@ -14,7 +14,8 @@ from typing import NamedTuple
 from zoo.errors import ManifestError
 from zoo.plugin import manifest
 from zoo.plugin.rows import distribution_of
-from zoo.plugin.scanner import EntryPoint, Scan, Stamp, scan, stamp
+from zoo.plugin.scanner import EntryPoint, Scan, scan
+from zoo.plugin.stamps import Stamp, stamp
 from zoo.plugin.state import PluginRecord
 from zoo.specs import PluginSpec
 

@@ -2,8 +2,7 @@
 
 It reads the names in every folder of `sys.path`, and `entry_points.txt` of what looks like an installed distribution.
 The first folder on the path that holds a distribution wins, whether or not that copy has entry points. Zip files on
-the path are not looked into. Nothing here imports more than `os`: the check for freshness is on the way of every
-`zoo list`.
+the path are not looked into.
 """
 
 from __future__ import annotations
@@ -12,19 +11,13 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-GROUPS = ("zoo.plugins", "zoo.hooks")
-RACY_NS = 2_000_000_000
-"""What was modified this shortly before it was read may be modified again without its time stamp moving (2 s is the
-coarsest clock of a file system in use)."""
-MAX_BYTES = 1 << 20
+from zoo.plugin.stamps import Stamp, stamp
 
-MISSING, RACY = -1, -2
-Stamp = tuple[str, int, int]
-"""(path, mtime in ns, size of a file or inode of a folder); the mtime is `MISSING` or `RACY` where there is none to
-trust."""
+GROUPS = ("zoo.plugins", "zoo.hooks")
+MAX_BYTES = 1 << 20
 
 
 class EntryPoint(NamedTuple):
@@ -65,17 +58,6 @@ def scan(paths: Iterable[str] | None = None) -> Scan:
     return Scan(entries, fingerprint)
 
 
-def stamp(path: str, now_ns: int) -> Stamp:
-    """What a later `unchanged` compares this path with. `now_ns` is a time before the path is read."""
-    mtime, tag = _status(path)
-    return (path, RACY if mtime > now_ns - RACY_NS else mtime, tag)
-
-
-def unchanged(fingerprint: Iterable[Sequence[str | int]]) -> bool:
-    """Whether nothing that was read has changed since: no install, uninstall, upgrade or edit. One stat each."""
-    return all(mtime != RACY and _status(str(path)) == (mtime, tag) for path, mtime, tag in fingerprint)
-
-
 def folders(paths: Iterable[str] | None = None) -> list[str]:
     """The folders to look in, absolute, each once, in order."""
     found: dict[str, None] = {}
@@ -107,14 +89,6 @@ def parse(text: str) -> Iterator[tuple[str, str, str]]:
         name, equals, value = line.partition("=")
         if equals and group in GROUPS:
             yield group, name.rstrip(), value.lstrip()
-
-
-def _status(path: str) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return MISSING, 0
-    return status.st_mtime_ns, status.st_ino if stat.S_ISDIR(status.st_mode) else status.st_size
 
 
 def _distributions(folder: str) -> Iterator[tuple[str, str]]:

@@ -15,8 +15,6 @@ def main(job_path: str, result_path: str) -> None:
     with open(job_path, encoding="utf-8") as stream:
         job = json.load(stream)
     sys.path[:] = job["paths"]
-    import torch
-
     from zoo.errors import PluginError
     from zoo.plugin.loading import load_factory
     from zoo.plugin.state import PluginRecord
@@ -30,6 +28,8 @@ def main(job_path: str, result_path: str) -> None:
         for name, factory, config in job["rows"]:
             try:
                 say(step=f"importing {factory}")
+                import torch  # may itself take longer than the doctor waits
+
                 cls = load_factory(factory, record)
                 say(step=f"building {name}")
                 with torch.device("meta"):
