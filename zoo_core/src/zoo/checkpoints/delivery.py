@@ -6,12 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from zoo.errors import DigestError
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that have arrived so far and the file's size, where it is known."""
+
+_watcher: ContextVar[Callable[[str], Progress] | None] = ContextVar("watcher", default=None)
 
 LARGE = 32_000_000
 """Bytes from which on a download shows its progress on a terminal."""
@@ -64,8 +67,21 @@ def offline() -> bool:
 
 
 @contextmanager
+def watched_by(watcher: Callable[[str], Progress]) -> Iterator[None]:
+    """Within, downloads nobody passes a `progress` to tell `watcher(name)`'s answer, and draw nothing themselves."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+@contextmanager
 def shown_progress(progress: Progress | None, name: str) -> Iterator[Progress]:
-    """The caller's progress, or a bar on a terminal for a large file, or nothing."""
+    """The caller's progress, or the watcher's, or a bar on a terminal for a large file, or nothing."""
+    watcher = _watcher.get()
+    if progress is None and watcher is not None:
+        progress = watcher(name)
     if progress is not None:
         yield progress
         return

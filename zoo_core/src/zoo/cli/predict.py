@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from zoo.catalog import open_catalog
@@ -59,7 +59,7 @@ def run(arguments: Arguments) -> int:
     destination = Destination(arguments.text("save"), sources)
     answers = Answers(ref, as_json=arguments.flag("json"))
     with Progress(f"loading {ref}") as progress:
-        model = _create(ref, arguments) if any(source.error is None for source in sources) else None
+        model = _create(ref, arguments, progress) if any(source.error is None for source in sources) else None
         if model is not None and model.provenance is not None:
             answers.model = model.provenance.ref
         progress.step("looking", total=len(sources), unit="photos")
@@ -87,18 +87,24 @@ def _check_model(ref: str, own_weights: bool) -> None:
         )
 
 
-def _create(ref: str, arguments: Arguments) -> Model:
+def _create(ref: str, arguments: Arguments, progress: Progress) -> Model:
     import zoo
+    from zoo.checkpoints.delivery import watched_by
 
-    model: Model = zoo.create(
-        ref,
-        pretrained=True,
-        checkpoint=arguments.text("checkpoint"),
-        format=arguments.text("format"),
-        allow_licenses=arguments.texts("allow-license") or None,
-        device=arguments.text("device"),
-        dtype=arguments.text("dtype"),
-    )
+    def watch(name: str) -> Callable[[int, int | None], None]:
+        progress.step(f"fetching {name}", unit="B")
+        return progress.advance
+
+    with watched_by(watch):
+        model: Model = zoo.create(
+            ref,
+            pretrained=True,
+            checkpoint=arguments.text("checkpoint"),
+            format=arguments.text("format"),
+            allow_licenses=arguments.texts("allow-license") or None,
+            device=arguments.text("device"),
+            dtype=arguments.text("dtype"),
+        )
     return model
 
 

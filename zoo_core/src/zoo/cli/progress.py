@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from zoo.cli.terminal import fitted, is_terminal, width
+from zoo.cli.terminal import clean, fitted, is_terminal, width
 
 PATIENCE, INTERVAL, BAR = 2.0, 0.1, 24  # seconds before anything shows, seconds between paintings, columns
-BLOCKS = " ▏▎▍▌▋▊▉█"
+BLOCKS = " ▏▎▍▌▋▊▉"
 
 
 class Progress:
@@ -43,13 +43,13 @@ class Progress:
             pass
 
     def step(self, label: str, total: int = 0, unit: str = "") -> None:
-        """A new thing goes on, `total` units long (0: nobody knows). The unit `B` is shown in megabytes."""
+        """A new thing goes on, `total` units long (0: nobody knows). Bytes (`B`) are shown as megabytes."""
         self._label, self._done, self._total, self._unit = label, 0, total, unit
         self._step_started = time.monotonic()
 
-    def advance(self, done: int) -> None:
-        """So many units are done by now."""
-        self._done = done
+    def advance(self, done: int, total: int | None = None) -> None:
+        """So many units are done by now; `total` where it became known only now."""
+        self._done, self._total = done, total or self._total
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -65,20 +65,25 @@ class Progress:
             if time.monotonic() - self._started < PATIENCE:
                 continue
             with self._lock:
-                line = fitted(self.line(), (width(sys.stderr) or 80) - 1)
-                print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
+                print(f"\r{self.line((width(sys.stderr) or 80) - 1)}\x1b[K", end="", file=sys.stderr, flush=True)
                 self._visible = True
 
-    def line(self) -> str:
-        """What the line says now."""
+    def line(self, room: int) -> str:
+        """What the line says now, in at most `room` columns."""
+        told = f"  {self._bar()}{self._amount()}"
+        return fitted(fitted(clean(self._label), max(8, room - len(told))) + told, room)
+
+    def _bar(self) -> str:
         if not self._total:
-            return f"{self._label}  {time.monotonic() - self._step_started:.0f} s"
+            return ""
         share = min(1.0, self._done / self._total)
         eighths = round(share * BAR * 8)
-        bar = ("█" * (eighths // 8) + BLOCKS[eighths % 8 : eighths % 8 + 1].strip()).ljust(BAR)
-        return f"{self._label}  {bar}  {share:4.0%}  {self._amount()}"
+        filled = "█" * (eighths // 8) + BLOCKS[eighths % 8].strip()
+        return f"{filled.ljust(BAR)}  {share:4.0%}  "
 
     def _amount(self) -> str:
+        if not self._done and not self._total:
+            return f"{time.monotonic() - self._step_started:.0f} s"
         if self._unit == "B":
-            return f"{self._done / 1e6:.1f} of {self._total / 1e6:.1f} MB"
-        return f"{self._done} of {self._total} {self._unit}".rstrip()
+            return f"{self._done / 1e6:.1f}" + (f" of {self._total / 1e6:.1f} MB" if self._total else " MB")
+        return f"{self._done} of {self._total} {self._unit}"
