@@ -16,7 +16,13 @@ from doc_blocks import Block, Workshop, blocks, environment_beside
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-OFFLINE = {"HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "NO_COLOR": "1"}
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "PIP_NO_INDEX": "1",
+    "PIP_NO_DEPS": "1",
+    "PIP_NO_BUILD_ISOLATION": "0",
+    "NO_COLOR": "1",
+}
 
 
 @pytest.fixture
