@@ -1,0 +1,121 @@
+"""Licences as data: what an SPDX id allows, in one word, and whether the caller has accepted it.
+
+The classes are a sorting aid for choosing models, not legal advice. Ids compare without regard to case, because hosts
+write `apache-2.0` where SPDX writes `Apache-2.0`; names that SPDX does not list are accepted with or without
+`LicenseRef-` in front.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from zoo.errors import LicenseError
+from zoo.specs import CheckpointSpec
+
+CLASSES = ("permissive", "copyleft", "restricted", "non-commercial", "unknown")
+"""From the freest to the least known. `restricted` allows commercial use with conditions on who uses it or what for."""
+
+_IDS = {
+    "permissive": """
+        0BSD AFL-3.0 Apache-2.0 BlueOak-1.0.0 BSD-1-Clause BSD-2-Clause BSD-2-Clause-Patent BSD-3-Clause
+        BSD-3-Clause-Clear BSL-1.0 CC-BY-2.0 CC-BY-2.5 CC-BY-3.0 CC-BY-4.0 CC-PDDC CC0-1.0 CDLA-Permissive-1.0
+        CDLA-Permissive-2.0 ECL-2.0 HPND ISC MIT MIT-0 MS-PL MulanPSL-2.0 NCSA ODC-By-1.0 PDDL-1.0 PostgreSQL PSF-2.0
+        Python-2.0 Unlicense UPL-1.0 WTFPL X11 Zlib""",
+    "copyleft": """
+        AGPL-3.0 AGPL-3.0+ AGPL-3.0-only AGPL-3.0-or-later CC-BY-SA-3.0 CC-BY-SA-4.0 CDDL-1.0 CDDL-1.1 CDLA-Sharing-1.0 CECILL-2.1
+        CPL-1.0 EPL-1.0 EPL-2.0 EUPL-1.1 EUPL-1.2 GPL-2.0 GPL-2.0+ GPL-2.0-only GPL-2.0-or-later GPL-3.0 GPL-3.0+ GPL-3.0-only
+        GPL-3.0-or-later LGPL-2.1 LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0 LGPL-3.0-only LGPL-3.0-or-later MPL-1.1
+        MPL-2.0 MS-RL ODbL-1.0 OSL-3.0""",
+    "restricted": """
+        apple-ascl bigscience-bloom-rail-1.0 bigscience-openrail-m BUSL-1.1 CC-BY-ND-3.0 CC-BY-ND-4.0
+        creativeml-openrail-m dinov3-license gemma llama2 llama3 llama3.1 llama3.2 llama3.3 llama4
+        nvidia-open-model-license openrail openrail++ qwen-community-1.0 SSPL-1.0""",
+    "non-commercial": """
+        apple-amlr CC-BY-NC-2.0 CC-BY-NC-3.0 CC-BY-NC-4.0 CC-BY-NC-ND-3.0 CC-BY-NC-ND-4.0 CC-BY-NC-SA-2.0
+        CC-BY-NC-SA-3.0 CC-BY-NC-SA-4.0 fair-noncommercial-research-license nvclv1 nvidia-source-code-license-nc
+        PolyForm-Noncommercial-1.0.0 seer-license""",
+}
+_CLASS_OF = {id.casefold(): license_class for license_class, ids in _IDS.items() for id in ids.split()}
+_RANK = {license_class: rank for rank, license_class in enumerate(CLASSES)}
+
+
+def classify(license: str) -> str:
+    """One of `CLASSES` for an SPDX id or expression: `A OR B` is as free as the freer, `A AND B` as the other."""
+    if license.count("(") > 8:  # no licence is written so; a manifest that does is up to something
+        return "unknown"
+    return _of_expression(license.replace("(", " ( ").replace(")", " ) ").split())
+
+
+def is_known(license: str) -> bool:
+    """Whether the table has this id."""
+    return _bare(license) in _CLASS_OF
+
+
+def check_license(checkpoint: CheckpointSpec, ref: str, allow: Sequence[str] | str | None = None) -> None:
+    """Refuse weights whose licence is not permissive unless the caller accepts it.
+
+    Args:
+        checkpoint: the weights about to be used.
+        ref: how the caller named them, for the message.
+        allow: SPDX ids or classes accepted beside the permissive ones; `"*"` accepts any. The environment variable
+            `ZOO_ALLOW_LICENSES` adds to it, separated by commas.
+
+    Raises:
+        LicenseError: names the licence, its class, and the one argument that accepts it.
+    """
+    license = checkpoint.license or "unknown"
+    license_class = classify(license)
+    accepted = {_bare(word) for word in (*_words(allow), *_words(os.environ.get("ZOO_ALLOW_LICENSES")))}
+    if license_class == "permissive" or accepted & {"*", license_class, _bare(license)}:
+        return
+    said = "have no known licence" if license_class == "unknown" else f"are under {license}, which is {license_class}"
+    raise LicenseError(
+        f"the weights of {ref} {said}",
+        asked=ref,
+        found=license,
+        fix=f'allow_licenses=["{license}"], if you may use them so (or ZOO_ALLOW_LICENSES={license})',
+    )
+
+
+def _of_expression(words: list[str]) -> str:
+    """SPDX expressions: `OR` binds weaker than `AND`, `X WITH exception` is as free as X, parentheses group."""
+    alternatives: list[str] = []
+    together: list[str] = []
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "(":
+            end = _closing(words, at)
+            together.append(_of_expression(words[at + 1 : end]))
+            at = end
+        elif word == "OR":
+            alternatives.append(_least_free(together))
+            together = []
+        elif word == "WITH":
+            at += 1
+        elif word != "AND":
+            together.append(_CLASS_OF.get(_bare(word), "unknown"))
+        at += 1
+    return min((*alternatives, _least_free(together)), key=_RANK.__getitem__)
+
+
+def _closing(words: list[str], at: int) -> int:
+    depth = 0
+    for i in range(at, len(words)):
+        depth += {"(": 1, ")": -1}.get(words[i], 0)
+        if not depth:
+            return i
+    return len(words)
+
+
+def _least_free(classes: Iterable[str]) -> str:
+    return max(classes, key=_RANK.__getitem__, default="unknown")
+
+
+def _words(given: Sequence[str] | str | None) -> Iterable[str]:
+    return given.split(",") if isinstance(given, str) else given or ()
+
+
+def _bare(license: str) -> str:
+    return license.strip().casefold().removeprefix("licenseref-")
