@@ -32,11 +32,14 @@ MAY_IMPORT = {
     "build": FLOOR | {"catalog", "plugin", "models", "checkpoints"},
     "testing": FLOOR | {"face", "catalog", "plugin", "models", "checkpoints", "build"},
     "cli": FLOOR | {"face", "catalog", "plugin", "models", "checkpoints", "build", "index"},
-    "face": set(),
+    "face": {"errors"},
 }
 """`refs, specs <- plugin <- catalog <- build -> models, checkpoints`; cli and testing stand on top."""
 
-AGAINST_THE_DIRECTION: dict[tuple[str, str], str] = {}
+AGAINST_THE_DIRECTION = {
+    ("zoo.plugin.compile", "models"): "measures the author's models; nobody compiles on the way to a listing",
+    ("zoo.plugin.loading", "models"): "holds a class against the interface once its code, and so torch, is imported",
+}
 """(module, room) that may be imported inside functions all the same, and why."""
 
 PLUGINS_SPEAK = {"face", "errors", "refs", "specs", "models", "checkpoints", "testing"}
@@ -48,18 +51,34 @@ DOORS = {
     "zoo.build.create.create": "the door: checked against the model's own schema before anything is imported",
     "zoo.build.create.create_backbone": "hands everything to create()",
     "zoo.build.create.create_model": "hands everything to create()",
+    "zoo.build.parts.build_backbone": "hands everything to create_backbone()",
+    "zoo.build.parts.build_head": "options of a part by name, checked against its schema",
+    "zoo.build.parts.build_neck": "options of a part by name, checked against its schema",
     "zoo.build.pretrained.load_pretrained": "hands everything to create()",
+    "zoo.checkpoints.hub._bar.Bar.__init__": "the signature of the class it stands in for, tqdm's",
+    "zoo.models.config.ModelConfig.replace": "the same door, for some of the fields",
     "zoo.models.model.Component.from_pretrained": "hands everything to create()",
     "zoo.models.model.ConfigDoor.__call__": "the config's door: an unknown field is refused with a suggestion",
     "zoo.models.model.Model.predict": "thresholds, checked against the task's own postprocess()",
+    "zoo.plugin.trial.main.say": "writes the values it is given as one line of JSON",
 }
 """Every `**` parameter there is, and why it is no tunnel."""
 
 BLOCKED = ("torch", "torchvision", "timm", "numpy", "pydantic", "pluggy", "huggingface_hub")
 
 
-def faults(rule: Callable[..., list[str]], sources: list[Source], *arguments: object) -> str:
-    return "\n".join(fault for source in sources for fault in rule(source, *arguments))
+ASKS_WHAT_IT_IS = {"zoo_timm.encoders": "what it asks is timm's, whose classes have no common interface"}
+
+
+def faults(rule: Callable[..., list[str]], sources: list[Source], *arguments: object) -> list[str]:
+    return [fault for source in sources for fault in rule(source, *arguments)]
+
+
+def hold(rule: Callable[..., list[str]], sources: list[Source], *arguments: object) -> None:
+    """Fail with every fault there is, one a line."""
+    found = faults(rule, sources, *arguments)
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
 
 
 def broken(text: str, module: str = "zoo.models.sample") -> Source:
@@ -70,7 +89,7 @@ def broken(text: str, module: str = "zoo.models.sample") -> Source:
 
 
 def test_inside_zoo_imports_keep_to_the_directions_of_the_design() -> None:
-    assert not faults(rules.direction_faults, core_sources(), MAY_IMPORT, AGAINST_THE_DIRECTION)
+    hold(rules.direction_faults, core_sources(), MAY_IMPORT, AGAINST_THE_DIRECTION)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +118,7 @@ def test_typing_and_the_face_inside_a_function_are_no_imports_against_the_direct
 
 def test_zoo_imports_no_plugin_nor_their_libraries() -> None:
     forbidden = {"timm", "torchvision", "transformers", *plugin_sources()}
-    assert not faults(rules.forbidden_import_faults, core_sources(), forbidden)
+    hold(rules.forbidden_import_faults, core_sources(), forbidden)
     assert rules.forbidden_import_faults(broken("def f():\n    import timm.models"), forbidden)
     assert rules.forbidden_import_faults(broken("from zoo_cnn.resnet import ResNet"), forbidden)
 
@@ -112,7 +131,9 @@ def declared_dependencies(folder: Path) -> set[str]:
 
 def test_a_plugin_imports_what_it_declares_and_no_more() -> None:
     for name, sources in plugin_sources().items():
-        assert not faults(rules.undeclared_import_faults, sources, declared_dependencies(ROOT / "plugins" / name))
+        # pydantic is part of the core's contract: configs are its models.
+        declared = declared_dependencies(ROOT / "plugins" / name) | {"pydantic"}
+        hold(rules.undeclared_import_faults, sources, declared)
     assert rules.undeclared_import_faults(broken("import zoo_vit.vit", "zoo_cnn.a"), {"zoo-core", "zoo-timm"})
     assert rules.undeclared_import_faults(broken("import scipy", "zoo_cnn.a"), {"zoo-core"})
     assert not rules.undeclared_import_faults(broken("import zoo_timm, zoo, os", "zoo_cnn.a"), {"zoo-core", "zoo-timm"})
@@ -120,9 +141,7 @@ def test_a_plugin_imports_what_it_declares_and_no_more() -> None:
 
 def test_the_core_imports_what_it_declares_beside_torch() -> None:
     # torch comes with the first model plugin; the core says so where it is missing.
-    assert not faults(
-        rules.undeclared_import_faults, core_sources(), declared_dependencies(ROOT / "zoo_core") | {"torch"}
-    )
+    hold(rules.undeclared_import_faults, core_sources(), declared_dependencies(ROOT / "zoo_core") | {"torch"})
 
 
 def test_plugins_speak_only_the_contracts() -> None:
@@ -132,12 +151,12 @@ def test_plugins_speak_only_the_contracts() -> None:
         return rules.direction_faults(source._replace(module="zoo.plugin"), may, {})
 
     sources = [source for found in plugin_sources().values() for source in found]
-    assert not faults(rule, sources)
+    hold(rule, sources)
     assert rule(broken("from zoo.catalog import open_catalog", "zoo_cnn.a"))
 
 
 def test_nobody_takes_another_modules_private_names() -> None:
-    assert not faults(rules.private_import_faults, all_sources())
+    hold(rules.private_import_faults, all_sources())
     assert rules.private_import_faults(broken("from zoo.specs import _typed"))
 
 
@@ -210,8 +229,8 @@ def test_the_blocker_blocks() -> None:
 
 
 def test_files_and_functions_are_short() -> None:
-    assert not faults(rules.file_size_faults, all_sources(), LONG_FILES)
-    assert not faults(rules.function_size_faults, all_sources(), LONG_FUNCTIONS)
+    hold(rules.file_size_faults, all_sources(), LONG_FILES)
+    hold(rules.function_size_faults, all_sources(), LONG_FUNCTIONS)
 
 
 def test_a_long_file_and_a_long_function_are_caught_and_a_docstring_is_free() -> None:
@@ -223,12 +242,12 @@ def test_a_long_file_and_a_long_function_are_caught_and_a_docstring_is_free() ->
 
 
 def test_no_module_has_a_vague_name() -> None:
-    assert not faults(rules.vague_name_faults, all_sources())
+    hold(rules.vague_name_faults, all_sources())
     assert rules.vague_name_faults(broken("", "zoo.models.utils"))
 
 
 def test_options_travel_through_named_doors_only() -> None:
-    assert not faults(rules.tunnel_faults, all_sources(), DOORS)
+    hold(rules.tunnel_faults, all_sources(), DOORS)
     assert rules.tunnel_faults(broken("class C:\n    def f(self, **kwargs): ..."), DOORS)
 
 
@@ -248,11 +267,11 @@ def test_every_exception_is_still_needed() -> None:
 
 
 def _all(rule: Callable[..., list[str]], *arguments: object) -> list[str]:
-    return faults(rule, all_sources(), *arguments).splitlines()
+    return faults(rule, all_sources(), *arguments)
 
 
 def test_modules_and_public_names_say_what_they_are() -> None:
-    assert not faults(rules.missing_docstring_faults, all_sources())
+    hold(rules.missing_docstring_faults, all_sources())
     assert len(rules.missing_docstring_faults(broken("def f(): ...\nclass C: ...\ndef _g(): ..."))) == 3
 
 
@@ -260,15 +279,20 @@ def test_modules_and_public_names_say_what_they_are() -> None:
 
 
 def test_nothing_can_run_code_out_of_a_weights_file() -> None:
-    assert not faults(rules.unsafe_load_faults, all_sources())
+    hold(rules.unsafe_load_faults, all_sources())
     assert rules.unsafe_load_faults(broken("import torch\ntorch.load(path)"))
     assert rules.unsafe_load_faults(broken("import torch\ntorch.load(path, weights_only=False)"))
     assert rules.unsafe_load_faults(broken("def f():\n    from pickle import load"))
 
 
 def test_models_do_not_ask_parts_what_they_are() -> None:
-    models = [s for s in all_sources() if s.module.startswith("zoo.models") or not s.module.startswith("zoo.")]
-    assert not faults(rules.duck_typing_faults, models)
+    models = [
+        source
+        for source in all_sources()
+        if source.module.split(".")[0] != "zoo" or source.module.startswith("zoo.models.")
+        if source.module not in ASKS_WHAT_IT_IS
+    ]
+    hold(rules.duck_typing_faults, models)
     assert rules.duck_typing_faults(broken("def forward(self, x):\n    return x if hasattr(self, 'head') else 0"))
 
 
