@@ -5,10 +5,10 @@ Everything here is loaded on first use; `import zoo` itself imports neither torc
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing itself would double the price of `import zoo`
 if TYPE_CHECKING:
+    from typing import Any
+
     from zoo.build.create import create as create, create_backbone as create_backbone, create_model as create_model
     from zoo.build.pretrained import load_pretrained as load_pretrained, save_pretrained as save_pretrained
     from zoo.catalog.queries import info as info, list_models as list_models, plugins as plugins
@@ -104,6 +104,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    from importlib import import_module
+
     try:
         value = getattr(import_module(_HOMES[name]), name)
     except ModuleNotFoundError as error:

@@ -6,8 +6,8 @@ A manifest that has not changed since the old catalogue was made is neither read
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
+import sys
 import time
 import zlib
 from collections import Counter
@@ -28,7 +28,7 @@ from zoo.plugin.rows import distribution_of
 from zoo.plugin.scanner import folders
 from zoo.plugin.stamps import Stamp, stamp
 from zoo.plugin.state import PluginRecord
-from zoo.specs import ModelSpec, PluginSpec
+from zoo.specs import PluginSpec
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -56,9 +56,8 @@ INDEXES = """
 CREATE INDEX models_by_name ON models (name, plugin);
 CREATE INDEX aliases_by_alias ON aliases (alias);
 """
-SHAPED_BY = tuple(
-    os.path.abspath(module.__file__) for module in (counts, licenses, lines, names, snapshots, specs) if module.__file__
-) + (os.path.abspath(__file__),)
+_MODULES = (counts, licenses, lines, names, snapshots, specs)
+SHAPED_BY = (__file__, *(module.__file__ for module in _MODULES if module.__file__))
 """The code that decides what a row looks like: rows made by other code are not taken over."""
 TAG_END = "\n"
 """Stands before, between and after a row's tags, so that one can be looked for as a whole."""
@@ -90,7 +89,7 @@ def index(connection: sqlite3.Connection, key: str, paths: list[str], known: boo
     """
     connection.executescript(SCHEMA)
     connection.execute("BEGIN")
-    shape = repr([stamp(path, 0)[1:] for path in SHAPED_BY])
+    shape = repr([stamp(path, sys.maxsize)[1:] for path in SHAPED_BY])
     known = known and connection.execute("SELECT value FROM old.meta WHERE key = 'shape'").fetchone() == (shape,)
     manifests = KnownManifests(connection if known else None)
     sources, fingerprint = _sources(paths, manifests)

@@ -38,7 +38,7 @@ class KnownManifests:
         self._stamps: dict[str, Stamp] = {}
         if connection is not None:
             rows = connection.execute(
-                "SELECT source, id, first, last, status, digest, header FROM old.plugins WHERE source != ''"
+                "SELECT source, id, first, last, status, digest, header FROM old.plugins WHERE digest != ''"
             )
             self._known = {source: _Known(*rest) for source, *rest in rows}
             self._stamps = {row[0]: row for row in connection.execute("SELECT path, mtime, tag FROM old.stamps")}

@@ -23,10 +23,10 @@ _IDS = {
         CDLA-Permissive-2.0 ECL-2.0 HPND ISC MIT MIT-0 MS-PL MulanPSL-2.0 NCSA ODC-By-1.0 PDDL-1.0 PostgreSQL PSF-2.0
         Python-2.0 Unlicense UPL-1.0 WTFPL X11 Zlib""",
     "copyleft": """
-        AGPL-3.0 AGPL-3.0+ AGPL-3.0-only AGPL-3.0-or-later CC-BY-SA-3.0 CC-BY-SA-4.0 CDDL-1.0 CDDL-1.1 CDLA-Sharing-1.0 CECILL-2.1
-        CPL-1.0 EPL-1.0 EPL-2.0 EUPL-1.1 EUPL-1.2 GPL-2.0 GPL-2.0+ GPL-2.0-only GPL-2.0-or-later GPL-3.0 GPL-3.0+ GPL-3.0-only
-        GPL-3.0-or-later LGPL-2.1 LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0 LGPL-3.0-only LGPL-3.0-or-later MPL-1.1
-        MPL-2.0 MS-RL ODbL-1.0 OSL-3.0""",
+        AGPL-3.0 AGPL-3.0+ AGPL-3.0-only AGPL-3.0-or-later CC-BY-SA-3.0 CC-BY-SA-4.0 CDDL-1.0 CDDL-1.1 CDLA-Sharing-1.0
+        CECILL-2.1 CPL-1.0 EPL-1.0 EPL-2.0 EUPL-1.1 EUPL-1.2 GPL-2.0 GPL-2.0+ GPL-2.0-only GPL-2.0-or-later GPL-3.0
+        GPL-3.0+ GPL-3.0-only GPL-3.0-or-later LGPL-2.1 LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0 LGPL-3.0-only
+        LGPL-3.0-or-later MPL-1.1 MPL-2.0 MS-RL ODbL-1.0 OSL-3.0""",
     "restricted": """
         apple-ascl bigscience-bloom-rail-1.0 bigscience-openrail-m BUSL-1.1 CC-BY-ND-3.0 CC-BY-ND-4.0
         creativeml-openrail-m dinov3-license gemma llama2 llama3 llama3.1 llama3.2 llama3.3 llama4

@@ -19,7 +19,8 @@ class Wanted:
 
     pattern: shell-style, matched with the name, or with `namespace/name` if it has a slash.
     license: an SPDX id, or one of `zoo.catalog.licenses.CLASSES`. max_params: 25e6 or "25M"; models nobody has
-        counted do not match. kind: None for models and backbones. installed: True only what can be created, False only what cannot.
+        counted do not match. kind: None for models and backbones. installed: True
+        only what can be created, False only what cannot.
     """
 
     def __init__(
