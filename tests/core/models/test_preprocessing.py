@@ -10,10 +10,10 @@ import timm.data
 import torch
 import torchvision.transforms.functional as TF
 from hypothesis import example, given, settings, strategies as st
-from photos import photo
 from PIL import Image
 from torchvision.transforms._presets import ImageClassification
 
+from photos import photo
 from zoo.errors import InputError, UnsupportedError
 from zoo.models import preprocessing
 from zoo.models.images import load_images
@@ -269,4 +269,4 @@ def test_the_shorter_side_is_exactly_what_was_asked_for(size, target, crop_pct):
     spec = InputSpec(size=(target, target), crop_pct=crop_pct)
     rows, columns = resized_size(spec, size)
     assert min(rows, columns) == max(1, math.floor(target / crop_pct))
-    assert (rows >= columns) == (size[0] >= size[1])
+    assert (rows - columns) * (size[0] - size[1]) >= 0

@@ -103,7 +103,7 @@ def _decode(file: str | io.BytesIO, limit: int) -> Image.Image:
         raise
     except UnidentifiedImageError:
         raise _not_an_image(_first_bytes(file)) from None
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # a warning can be made an error
         raise InputError("the image is absurdly large", found=str(error), fix="ZOO_MAX_IMAGE_PIXELS=…") from error
     except Exception as error:  # decoders raise whatever their format's parser raises
         raise _damaged(error) from error
@@ -207,8 +207,8 @@ def fetch_image(url: str, max_bytes: int = MAX_DOWNLOAD, seconds: float = DOWNLO
         InputError: the address cannot be reached, answers with an error, or sends too much or too slowly.
     """
     deadline = time.monotonic() + seconds
-    request = urllib.request.Request(url, headers={"User-Agent": "zoo", "Accept": "image/*,*/*;q=0.5"})
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "zoo", "Accept": "image/*,*/*;q=0.5"})
         with _web().open(request, timeout=min(seconds, 10.0)) as response:
             return _body(response, max_bytes, deadline, seconds)
     except urllib.error.HTTPError as error:

@@ -149,8 +149,9 @@ def _from_array(array: np.ndarray[Any, Any], channels: str) -> Iterator[LoadedIm
             image = _pixels_to_rgb(pixels, channels)
             yield LoadedImage(image, "array", _size(image), image)
     elif array.dtype.kind == "f":
-        # A copy, also of float32: torch wants native, writable memory.
-        yield from _from_floats(torch.from_numpy(array.astype(np.float32)), channels, "array")
+        with np.errstate(over="ignore"):  # the range check says it better
+            floats = array.astype(np.float32)  # a copy, also of float32: torch wants native, writable memory
+        yield from _from_floats(torch.from_numpy(floats), channels, "array")
     else:
         raise _wrong_dtype(str(array.dtype))
 

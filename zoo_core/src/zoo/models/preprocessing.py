@@ -192,7 +192,8 @@ def resized_size(spec: InputSpec, size: tuple[int, int]) -> tuple[int, int]:
     if spec.resize == "stretch":
         return max(1, rows), max(1, columns)
     if spec.resize == "shortest" and rows == columns:
-        short, long = max(1, rows), max(1, int(rows * max(size) / min(size)))
+        short = max(1, rows)
+        long = int(short * max(size) / min(size))
         return (long, short) if width <= height else (short, long)
     ratios = height / max(1, rows), width / max(1, columns)
     ratio = max(ratios) if spec.resize == "letterbox" else min(ratios)

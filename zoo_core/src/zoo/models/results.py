@@ -139,11 +139,10 @@ class Classification(Result):
 def save_picture(picture: Image.Image, path: str | PathLike[str]) -> None:
     """Write a picture, complete or not at all; the format is the file's ending."""
     target = os.fspath(path)
-    ending = os.path.splitext(target)[1].lower()
-    if ending not in Image.registered_extensions():
-        raise InputError(
-            f"no picture format is called {ending!r}", asked=target, fix=f"{os.path.splitext(target)[0]}.png"
-        )
+    stem, ending = os.path.splitext(target)
+    form = Image.registered_extensions().get(ending.lower())
+    if form not in Image.SAVE:
+        raise InputError(f"no pictures are written as {ending!r}", asked=target, fix=f"{stem}.png")
     encoded = io.BytesIO()
     partial = f"{target}.{os.getpid()}.partial"
     try:
@@ -151,7 +150,7 @@ def save_picture(picture: Image.Image, path: str | PathLike[str]) -> None:
         with open(partial, "wb") as stream:
             stream.write(encoded.getvalue())
         os.replace(partial, target)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         if os.path.exists(partial):
             os.unlink(partial)
         raise InputError(f"the picture cannot be written: {error}", asked=target, fix="another path") from None
