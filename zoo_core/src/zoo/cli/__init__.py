@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 
 TYPE_CHECKING = False  # typing itself would cost a sixth of the time `zoo list` may take
 if TYPE_CHECKING:
@@ -81,7 +80,8 @@ def _run(words: list[str]) -> int:
 
 def command_module(name: str) -> CommandModule:
     """The module of one of `COMMANDS`."""
-    module: CommandModule = import_module(f"zoo.cli.{name}")  # type: ignore[assignment]  # a module with those names
+    # importlib would have to be imported itself.
+    module: CommandModule = __import__(f"zoo.cli.{name}", fromlist=["run"])  # type: ignore[assignment]
     return module
 
 
