@@ -75,7 +75,7 @@ def deliver_hub(source: str, wanted: Wanted, store: Store, progress: Progress | 
         raise told.error from error
     if wanted.sha256 and _SHA256.fullmatch(facts.etag) and facts.etag != wanted.sha256:
         raise wanted.broken(source, f"sha256 {facts.etag}, says the Hub", f"sha256 {wanted.sha256}")
-    return _downloaded(source, place._replace(revision=facts.commit), facts, wanted, store, progress)
+    return _downloaded(source, place, facts, wanted, store, progress)
 
 
 def parse(source: str) -> HubFile:
@@ -148,11 +148,13 @@ def _told(source: str, place: HubFile, error: Exception) -> Told:
     elif isinstance(error, errors.EntryNotFoundError) and status == 404:
         why = f"{place.repo} has no file {place.file!r} at {place.revision}"
         fix = f"check the name: {_endpoint() or constants.ENDPOINT}/{place.repo}/tree/{place.revision}"
-    elif isinstance(error, errors.RepositoryNotFoundError) or status in (401, 404):
+    elif status == 401 and not isinstance(error, errors.RepositoryNotFoundError):
+        why, fix = "the Hub does not know your token", "hf auth login, or another HF_TOKEN=…, or none for public files"
+    elif isinstance(error, errors.RepositoryNotFoundError) or status == 404:
         why = f"the Hub has no repository {place.repo!r}, or none that you may see"
         fix = "check the name; for a private or gated one: HF_TOKEN=… or hf auth login"
-    elif isinstance(error, errors.HFValidationError):
-        why, fix = str(error), "hf://org/repo[@revision]/file"
+    elif isinstance(error, ValueError):
+        why, fix = f"not a name on the Hub: {error}", "hf://org/repo[@revision]/file"
     else:
         busy = status is None or status >= 500 or status == 429
         what = f"HTTP {status}" if status else f"{type(error).__name__}: {error}".splitlines()[0][:200]
@@ -172,7 +174,7 @@ def _offline(source: str, place: HubFile) -> OfflineError:
 def _facts(place: HubFile) -> Facts:
     url = huggingface_hub.hf_hub_url(place.repo, place.file, revision=place.revision, endpoint=_endpoint())
     try:
-        seen = huggingface_hub.get_hf_file_metadata(url, endpoint=_endpoint())
+        seen = huggingface_hub.get_hf_file_metadata(url, endpoint=_endpoint(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except errors.HfHubHTTPError as error:
         if error.response.status_code < 500 and error.response.status_code != 429:
             raise
@@ -185,9 +187,12 @@ def _facts(place: HubFile) -> Facts:
 def _downloaded(
     source: str, place: HubFile, facts: Facts, wanted: Wanted, store: Store, progress: Progress | None
 ) -> Delivery:
-    """The file at its commit, from the cache or fetched; a damaged one in the cache is fetched once more."""
-    had = _cached(place) is not None
+    """The file, from the cache or fetched; a damaged one in the cache is fetched once more."""
+    had = _cached(place._replace(revision=facts.commit)) is not None
     path = _client_download(source, place, progress, anew=False)
+    commit = _commit(path, place)
+    if commit and commit != facts.commit:  # the branch moved on between the two questions
+        facts = _facts(place._replace(revision=commit))
     if had and not _is_what_the_hub_has(path, facts.etag, store):
         path = _client_download(source, place, progress, anew=True)
     if not _is_what_the_hub_has(path, facts.etag, store):
@@ -224,10 +229,15 @@ def _client_download(source: str, place: HubFile, progress: Progress | None, *, 
 
 def _verified(source: str, place: HubFile, path: str, wanted: Wanted, store: Store) -> Delivery:
     blob = store.adopt(path, wanted, source)
-    snapshot = path[: -len(place.file)].rstrip(os.sep) if path.endswith(place.file) else ""
-    commit = os.path.basename(snapshot)
-    pinned = place._replace(revision=commit) if _HEX40.fullmatch(commit) else place
-    return Delivery(blob.path, blob.sha256, str(pinned))
+    commit = _commit(path, place)
+    return Delivery(blob.path, blob.sha256, str(place._replace(revision=commit) if commit else place))
+
+
+def _commit(path: str, place: HubFile) -> str | None:
+    """The commit of a file in the client's cache, which keeps it under `snapshots/<commit>/`."""
+    relative = os.path.join(*place.file.split("/"))
+    commit = os.path.basename(path[: -len(relative) - 1]) if path.endswith(os.sep + relative) else ""
+    return commit if _HEX40.fullmatch(commit) else None
 
 
 def _is_what_the_hub_has(path: str, etag: str, store: Store) -> bool:
@@ -241,9 +251,12 @@ def _is_what_the_hub_has(path: str, etag: str, store: Store) -> bool:
 
 
 def _cached(place: HubFile) -> str | None:
-    found = huggingface_hub.try_to_load_from_cache(
-        place.repo, place.file, cache_dir=_cache_dir(), revision=place.revision
-    )
+    try:
+        found = huggingface_hub.try_to_load_from_cache(
+            place.repo, place.file, cache_dir=_cache_dir(), revision=place.revision
+        )
+    except ValueError as error:  # no name for a repository or a file
+        raise _told(str(place), place, error).error from error
     return found if isinstance(found, str) else None
 
 

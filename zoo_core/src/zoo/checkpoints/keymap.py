@@ -211,11 +211,11 @@ class Transpose:
 
     def load(self, pieces: Pieces, skipped: dict[str, str]) -> Pieces:
         """Published → native."""
-        return _each(pieces, self.names, lambda t: t.permute(self._order(t)), "transposed")
+        return _each(pieces, self.names, lambda t: t.permute(self._order(t)).contiguous(), "transposed")
 
     def save(self, pieces: Pieces) -> Pieces:
         """Native → published."""
-        return _each(pieces, self.names, lambda t: t.permute(_inverse(self._order(t))))
+        return _each(pieces, self.names, lambda t: t.permute(_inverse(self._order(t))).contiguous())
 
     def _order(self, tensor: Tensor) -> tuple[int, ...]:
         return self.dims or tuple(range(tensor.dim() - 1, -1, -1))
@@ -332,7 +332,7 @@ def _cut(pieces: Pieces, whole: Form, parts: Sequence[Form], dim: int, sizes: Se
         if len(lengths) != len(parts) or sum(lengths) != extent:
             raise _misfit(name, tensor, f"dimension {dim} is not cut into {len(parts)} parts")
         for i, (part, slab) in enumerate(zip(parts, torch.split(tensor, list(lengths), dim), strict=True)):
-            cut.append((part.fill(values), name, piece.changed(slab, f"part {i + 1} of {len(parts)}")))
+            cut.append((part.fill(values), name, piece.changed(slab.contiguous(), f"part {i + 1} of {len(parts)}")))
     return _renamed(cut)
 
 
