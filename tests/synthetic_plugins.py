@@ -92,7 +92,7 @@ class Site:
         package = distribution.replace("-", "_")
         if manifest is None:
             manifest = manifest_of(namespace, distribution=distribution, **fields)
-        text = manifest if isinstance(manifest, str | bytes) else json.dumps(manifest)
+        text = json.dumps(manifest) if isinstance(manifest, dict) else manifest
         entries = f"[zoo.plugins]\n{namespace} = {package}:zoo.json\n"
         entries += f"[zoo.hooks]\n{namespace} = {package}.hooks\n" if hooks else ""
         tree: dict[str, Any] = {f"{package}/__init__.py": "", f"{package}/tiny.py": MODEL}

@@ -58,7 +58,7 @@ def inspect(
     fingerprint = list(found.fingerprint)
     plugins: list[tuple[PluginRecord, PluginSpec | None]] = []
     importable = _Importable(paths)
-    names: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for entry in found.entries:
         if entry.group != "zoo.plugins":
             continue
@@ -68,9 +68,9 @@ def inspect(
         except Exception as error:  # whatever it is, it is this plugin's alone
             reason = f"{type(error).__name__}: {error}"
             record, spec = record.quarantined("invalid-manifest", reason, _mend(entry, record.manifest)), None
-        if entry.name in names and record.state != "namespace-conflict":
+        if (entry.name, entry.distribution) in seen:
             record, spec = _conflict(record, f"its entry points name {entry.name!r} twice"), None
-        names.add(entry.name)
+        seen.add((entry.name, entry.distribution))
         plugins.append((record, spec))
     return Discovery(plugins, fingerprint)
 
@@ -96,9 +96,8 @@ def _inspect(
         fingerprint.append(stamp(record.manifest, now))
         spec = read(record.manifest)
     except manifest.NoManifestError as error:
-        found = error.found or ""
-        fingerprint += [stamp(found, now)] if os.path.isabs(found) else []  # so that its coming is noticed
-        return record.quarantined("manifest-missing", error.message, _mend(entry, found)), None
+        fingerprint += [stamp(error.found, now)] if error.found else []  # so that its coming is noticed
+        return record.quarantined("manifest-missing", error.message, _mend(entry, error.found or "")), None
     except manifest.IncompatibleError as error:
         behind = "zoo-core" if error.core_is_old else entry.distribution
         return record.quarantined("incompatible", error.message, f"pip install --upgrade {behind}"), None

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -26,18 +25,13 @@ class Diagnosis(NamedTuple):
     tried: int
 
 
-def doctor(plugins: Iterable[tuple[PluginRecord, PluginSpec | None]], *, seconds: float = SECONDS) -> list[Diagnosis]:
-    """Examine plugins as `discover` gives them. Those already quarantined are explained, not run.
+def examine(record: PluginRecord, spec: PluginSpec | None, seconds: float = SECONDS) -> Diagnosis:
+    """Try one plugin: import every factory and build its smallest model on the meta device.
 
     Args:
-        plugins: records with their specs.
-        seconds: the longest a plugin may take.
+        record, spec: as `discover` gives them. A plugin that is already quarantined is not run.
+        seconds: the longest it may take.
     """
-    return [examine(record, spec, seconds) for record, spec in plugins]
-
-
-def examine(record: PluginRecord, spec: PluginSpec | None, seconds: float = SECONDS) -> Diagnosis:
-    """Try one plugin: import every factory and build its smallest model on the meta device."""
     if record.state != "ok" or spec is None or not spec.models:
         return Diagnosis(record, 0)
     smallest: dict[str, ModelSpec] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
-from zoo.errors import PluginError
+from zoo.errors import PluginError, ZooError
 from zoo.plugin import hookspecs
 from zoo.plugin.discovery import inspect
 from zoo.plugin.hookspecs import ReadWeights, hookimpl as hookimpl
@@ -38,13 +38,39 @@ class _Provider(NamedTuple):
 
 
 def call(name: str, event: NamedTuple) -> list[Any]:
-    """Fire a hook at every plugin that declares it, in order of namespace; the answers that are not None."""
-    return [answer for provider in _providers(name) for answer in _ask(provider, name, event)]
+    """Fire a hook at every plugin that declares it, in order of namespace; the answers that are not None.
+
+    Whatever an implementation raises becomes a `HookWarning`, and the others are asked all the same.
+    """
+    answers: list[Any] = []
+    for provider in _providers(name):
+        try:
+            answers += _ask(provider, name, event)
+        except ZooError as error:
+            _warn(error)
+    return answers
 
 
 def first(name: str, event: NamedTuple) -> Any:
-    """Fire a hook until one plugin answers; None if none does."""
-    return next((answer for provider in _providers(name) for answer in _ask(provider, name, event)), None)
+    """Fire a hook until one plugin answers; None if none does.
+
+    Raises:
+        ZooError: no plugin answers, and one says by this error why the request, which is its own to serve, must fail.
+    """
+    refusal: ZooError | None = None
+    for provider in _providers(name):
+        try:
+            answers = _ask(provider, name, event)
+        except PluginError as error:
+            _warn(error)
+        except ZooError as error:
+            refusal = refusal or error
+        else:
+            if answers:
+                return answers[0]
+    if refusal is not None:
+        raise refusal
+    return None
 
 
 def read_weights(path: str) -> Mapping[str, Tensor] | None:
@@ -80,20 +106,22 @@ def _find_providers() -> list[_Provider]:
 
 
 def _ask(provider: _Provider, name: str, event: NamedTuple) -> list[Any]:
-    """One plugin's answers to a hook; a failure becomes a warning."""
+    """One plugin's answers to a hook. Raises `PluginError` for its failures; its own `ZooError`s pass."""
+    manager = _manager(provider)
+    hook = getattr(manager.hook, name)
+    if not hook.get_hookimpls():
+        raise _broken(provider, f"it declares the hook {name} and does not implement it")
     try:
-        manager = _manager(provider)
-        if not getattr(manager.hook, name).get_hookimpls():
-            raise _broken(provider, "contract-failed", f"it declares the hook {name} and does not implement it")
-        answers: list[Any] = getattr(manager.hook, name)(event=event)
-    except PluginError as error:
-        warnings.warn(str(error), HookWarning, stacklevel=4)
+        answers: list[Any] = hook(event=event)
+    except ZooError:
+        raise
     except (Exception, SystemExit) as error:
-        reason = f"its hook {name} raised {type(error).__name__}: {error}"
-        warnings.warn(str(_broken(provider, "contract-failed", reason)), HookWarning, stacklevel=4)
-    else:
-        return answers
-    return []
+        raise _broken(provider, f"its hook {name} raised {type(error).__name__}: {error}") from error
+    return answers
+
+
+def _warn(error: ZooError) -> None:
+    warnings.warn(str(error), HookWarning, stacklevel=3)
 
 
 def _manager(provider: _Provider) -> pluggy.PluginManager:
@@ -117,9 +145,10 @@ def _load(provider: _Provider) -> pluggy.PluginManager:
         manager.register(implementation)
         manager.check_pending()  # a misspelt hook
     except (Exception, SystemExit) as error:
-        raise _broken(provider, "contract-failed", f"{provider.address}: {error}") from error
+        raise _broken(provider, f"{provider.address}: {error}") from error
     return manager
 
 
-def _broken(provider: _Provider, state: str, reason: str) -> PluginError:
-    return as_error(provider.record.quarantined(state, reason, f"pip install --upgrade {provider.record.distribution}"))
+def _broken(provider: _Provider, reason: str) -> PluginError:
+    fix = f"pip install --upgrade {provider.record.distribution}"
+    return as_error(provider.record.quarantined("contract-failed", reason, fix))

@@ -5,8 +5,9 @@ A plugin names the hooks it implements in its `PluginSpec.hooks`, and the module
     [project.entry-points."zoo.hooks"]
     acme = "zoo_acme.hooks"
 
-The module is imported when one of those hooks first fires. Every implementation takes one frozen event object, and
-what it raises is reported under the plugin's name and harms nobody else.
+The module is imported when one of those hooks first fires. Every implementation is marked `@hookimpl`, takes one
+frozen event object, and answers for itself: what it raises is reported under the plugin's name and harms nobody else.
+A `ZooError` that it raises on purpose reaches the user where no other plugin answers.
 """
 
 from __future__ import annotations

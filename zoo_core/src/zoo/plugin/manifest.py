@@ -31,7 +31,7 @@ class IncompatibleError(ManifestError):
 
 
 class NoManifestError(ManifestError):
-    """The file an entry point names is not there."""
+    """The file an entry point names is not there; `found` is its path where its package is."""
 
 
 def locate(entry: EntryPoint, paths: Iterable[str] | None = None) -> str:
@@ -55,7 +55,7 @@ def locate(entry: EntryPoint, paths: Iterable[str] | None = None) -> str:
     if not homes and paths is None:
         homes = _hooked_folders(package)
     if not homes:
-        raise NoManifestError(f"the package `{package}` is not on sys.path", found=entry.value)
+        raise NoManifestError(f"the package `{package}` is not on sys.path")
     for home in homes:
         path = os.path.join(home, *file.split("/"))
         if os.path.exists(path):
