@@ -13,9 +13,11 @@ import pytest
 
 import zoo
 from doc_blocks import Block, Workshop, blocks, environment_beside
+from loopback_hub import running_hub
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+INSTALLED = re.compile(r"python3 -m pip install uv && |(?:python3 -m )?uv run ")  # what installs, and then runs
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "PIP_NO_INDEX": "1",
@@ -45,6 +47,28 @@ def here(folder: Path) -> Iterator[Workshop]:
 def test_every_block_of_a_guide_runs(page: str, here: Workshop) -> None:
     for block in blocks(ROOT / "docs" / page):
         here.run(block)
+
+
+def test_the_readme_does_what_it_says(folder: Path) -> None:
+    """Without installing, and with a hub on this machine that has random weights under the names it uses."""
+    tools = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    with running_hub() as hub:
+        hub.add("timm/resnet50.a1_in1k", "model.safetensors", random_weights("resnet50"))
+        online = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder / "hf"), "NO_COLOR": "1", "PATH": tools}
+        workshop = Workshop(folder, sys.executable, online)
+        for block in blocks(ROOT / "README.md"):
+            if "pytest" not in block.text:  # that is this very run
+                workshop.run(block._replace(text=INSTALLED.sub("", block.text)))
+        workshop.close()
+        assert hub.body_bytes > 90_000_000
+
+
+def random_weights(ref: str) -> bytes:
+    """A model's weights as timm publishes them."""
+    from safetensors.torch import save
+
+    model = zoo.create(ref)
+    return save(model.key_maps()["timm"].save(model.state_dict()))
 
 
 def test_a_newcomer_gets_from_an_empty_folder_to_an_installed_plugin(folder: Path) -> None:
