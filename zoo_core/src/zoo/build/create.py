@@ -19,6 +19,7 @@ from zoo.build.weights import check_structure, load_weights
 from zoo.catalog import Resolved, open_catalog
 from zoo.catalog.licenses import check_license
 from zoo.checkpoints.opening import open_checkpoint, peek_structure
+from zoo.checkpoints.sources import stored
 from zoo.errors import NotFoundError, OptionError, UnsupportedError
 from zoo.models.config import ModelConfig
 from zoo.models.labels import label_space
@@ -232,9 +233,10 @@ def _fill(
     dtype: torch.dtype | None,
 ) -> None:
     """Fetch, check and assign the weights of a component whose parameters are unwritten."""
-    structure = peek_structure(weights)
-    if structure is not None:
-        check_structure(component, structure, weights.format, weights.sources[0])
+    if stored(weights.sources, sha256=weights.sha256, size=weights.size) is None:
+        structure = peek_structure(weights)
+        if structure is not None:
+            check_structure(component, structure, weights.format, weights.sources[0])
     opened = open_checkpoint(weights, readers=(read_weights,))
     component.load_report = load_weights(
         component, opened.tensors, format=weights.format, source=opened.source, device=device, dtype=dtype
@@ -285,7 +287,10 @@ def _describe(
     if isinstance(component, Model) and about is not None and about.labels is not None:
         classes = options.get("num_classes")
         if classes in (None, about.num_classes):
-            component.label_space = label_space(about.labels)
+            space = label_space(about.labels)
+            if about.num_classes is not None:
+                space.check(about.num_classes, about.name)
+            component.label_space = space
 
 
 def _with_channels(spec: InputSpec, channels: int) -> InputSpec:

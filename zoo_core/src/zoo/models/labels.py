@@ -97,6 +97,30 @@ class LabelSpace:
             raise LabelError(f"label space {self.name!r} has no source id {source_id!r}", asked=str(source_id))
         return found
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "name": self.name,
+            "names": list(self.names),
+            "source_ids": list(self.source_ids),
+            "background": self.background,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any, name: str = "") -> LabelSpace:
+        """Inverse of `to_dict`. Raises `LabelError` for what is not a label space; `name` replaces the one inside."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("names"), list):
+            raise LabelError(f"label space {name!r}: expected an object with a list `names`")
+        source_ids = data.get("source_ids", [])
+        if not isinstance(source_ids, list) or not all(isinstance(i, str | int) for i in source_ids):
+            raise LabelError(f"label space {name!r}: `source_ids` is not a list of words or numbers")
+        return cls(
+            name=name or str(data.get("name", "")),
+            names=tuple(data["names"]),
+            source_ids=tuple(source_ids),
+            background=data.get("background", "none"),
+        )
+
     @cached_property
     def _ids(self) -> Mapping[str, list[int]]:
         ids: dict[str, list[int]] = {}
@@ -158,18 +182,4 @@ def _read(file: str, name: str) -> LabelSpace:
             data = json.load(stream)
     except (ValueError, RecursionError) as error:
         raise LabelError(f"label space {name!r}: not a JSON file: {error}") from None
-    return _from_json(data, name)
-
-
-def _from_json(data: Any, name: str) -> LabelSpace:
-    if not isinstance(data, Mapping) or not isinstance(data.get("names"), list):
-        raise LabelError(f"label space {name!r}: expected an object with a list `names`")
-    source_ids = data.get("source_ids", [])
-    if not isinstance(source_ids, list) or not all(isinstance(i, str | int) for i in source_ids):
-        raise LabelError(f"label space {name!r}: `source_ids` is not a list of words or numbers")
-    return LabelSpace(
-        name=name,
-        names=tuple(data["names"]),
-        source_ids=tuple(source_ids),
-        background=data.get("background", "none"),
-    )
+    return LabelSpace.from_dict(data, name)

@@ -1,0 +1,260 @@
+"""create(): from a reference to a model, with weights from a hub on loopback in the published layout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save, save_file
+from torch import nn
+
+import zoo
+from loopback_hub import LoopbackHub
+from zoo.models.config import SpellingWarning
+
+IMAGES = torch.rand(2, 3, 96, 96)
+
+
+@torch.inference_mode()
+def logits(model: Any, images: torch.Tensor = IMAGES) -> torch.Tensor:
+    out = model(images)
+    return out["logits"] if isinstance(out, dict) else out
+
+
+def test_pretrained_weights_give_the_reference_logits_and_every_tensor_is_accounted_for(
+    published: LoopbackHub, resnet18: nn.Module
+) -> None:
+    model = zoo.create("resnet18", pretrained=True)
+    torch.testing.assert_close(logits(model), logits(resnet18), atol=1e-5, rtol=0)
+    assert not model.training
+    assert model.load_report.ok
+    assert len(model.load_report.loaded) == len(resnet18.state_dict())
+    assert model.label_space.names[281] == "tabby"
+    origin = model.provenance
+    assert origin.ref == "cnn/resnet18.a1_in1k@1"
+    assert origin.source.startswith("hf://timm/resnet18.a1_in1k@")
+    assert (origin.distribution, origin.license, origin.pinned) == ("zoo-cnn", "Apache-2.0", "first-use")
+
+
+def test_the_second_time_nothing_is_asked_of_the_network(published: LoopbackHub) -> None:
+    zoo.create("resnet18", pretrained=True)
+    asked = len(published.seen)
+    zoo.create("resnet18", pretrained=True)
+    assert asked > 0
+    assert len(published.seen) == asked
+
+
+def test_random_weights_unless_asked_and_then_no_network(published: LoopbackHub) -> None:
+    model = zoo.create("resnet18.a1_in1k")
+    assert published.seen == []
+    assert model.training
+    assert model.provenance is None
+    assert model.encoder.fc.weight.std() > 0
+
+
+def test_another_number_of_classes_replaces_the_head_and_only_the_head(
+    published: LoopbackHub, resnet18: nn.Module
+) -> None:
+    torch.manual_seed(0)
+    model = zoo.create("resnet18", pretrained=True, num_classes=10)
+    assert logits(model).shape == (2, 10)
+    report = model.load_report
+    assert set(report.reinitialised) == {"encoder.fc.weight", "encoder.fc.bias"}
+    assert "10 classes" in report.reinitialised["encoder.fc.weight"]
+    assert torch.equal(model.encoder.layer4[1].conv2.weight, resnet18.layer4[1].conv2.weight)
+    weight = model.encoder.fc.weight
+    assert weight.isfinite().all()
+    assert 0 < weight.std() < 1
+    assert model.label_space is None
+    assert model.config.num_classes == 10
+
+
+def test_features_only_gives_the_same_maps_from_the_same_file(published: LoopbackHub, resnet18: nn.Module) -> None:
+    backbone = zoo.create("resnet18", pretrained=True, features_only=True)
+    assert (backbone.channels, backbone.strides) == ((64, 64, 128, 256, 512), (2, 4, 8, 16, 32))
+    with torch.inference_mode():
+        maps = backbone(IMAGES)
+        expected = resnet18.forward_intermediates(IMAGES, intermediates_only=True)
+    for mine, theirs in zip(maps, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)
+    assert set(backbone.load_report.skipped) == {"fc.weight", "fc.bias"}
+
+
+def test_out_indices_choose_maps_and_may_count_from_the_end() -> None:
+    backbone = zoo.create_backbone("resnet18", out_indices=(-2, -1))
+    assert backbone.strides == (16, 32)
+    with pytest.warns(SpellingWarning, match="out_indices"):
+        assert zoo.create_backbone("resnet18", output_indices=(2, 3, 4)).strides == (8, 16, 32)
+    with pytest.raises(zoo.OptionError, match="5 maps"):
+        zoo.create_backbone("resnet18", out_indices=(9,))
+    with pytest.raises(zoo.OptionError, match="features_only=True"):
+        zoo.create("resnet18", out_indices=(1,))
+
+
+@pytest.mark.parametrize("channels", [1, 4, 6])
+def test_any_number_of_image_channels_with_the_first_convolution_adapted(
+    published: LoopbackHub, channels: int
+) -> None:
+    model = zoo.create("resnet18", pretrained=True, in_chans=channels)
+    reference = timm.create_model("resnet18", in_chans=channels)
+    assert logits(model, torch.rand(1, channels, 64, 64)).shape == (1, 1000)
+    assert model.encoder.conv1.weight.shape == reference.conv1.weight.shape
+    assert "encoder.conv1.weight" in model.load_report.adapted
+    assert len(model.input_spec.mean) == channels
+
+
+def test_grey_images_see_the_sum_of_the_first_convolutions_channels(
+    published: LoopbackHub, resnet18: nn.Module
+) -> None:
+    model = zoo.create("resnet18", pretrained=True, in_chans=1)
+    torch.testing.assert_close(model.encoder.conv1.weight, resnet18.conv1.weight.sum(dim=1, keepdim=True))
+
+
+def test_another_image_size_changes_the_preprocessing(published: LoopbackHub) -> None:
+    model = zoo.create("resnet18", pretrained=True, img_size=(160, 128))
+    assert model.input_spec.size == (160, 128)
+    [result] = model.predict(Image.new("RGB", (300, 200), "red"))
+    assert len(result.top) == 5
+
+
+def test_dtype_and_device_apply_to_parameters_and_buffers(published: LoopbackHub) -> None:
+    model = zoo.create("resnet18", pretrained=True, dtype="bfloat16", device="cpu")
+    kinds = {tensor.dtype for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()}
+    assert kinds == {torch.bfloat16}
+    assert logits(model, IMAGES.bfloat16()).dtype == torch.bfloat16
+    with pytest.raises(zoo.OptionError, match="no dtype"):
+        zoo.create("resnet18", dtype="float99")
+
+
+def test_training_a_mapped_model_in_place_never_touches_the_stored_file(published: LoopbackHub) -> None:
+    model = zoo.create("resnet18", pretrained=True).train()
+    before = model.encoder.conv1.weight.detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(IMAGES, torch.tensor([1, 2]))["loss"].backward()
+    optimizer.step()
+    assert not torch.equal(model.encoder.conv1.weight, before)
+    again = zoo.create("resnet18", pretrained=True)
+    assert torch.equal(again.encoder.conv1.weight, before)
+
+
+def test_a_file_of_another_structure_is_refused_before_its_body_is_fetched(hub: LoopbackHub) -> None:
+    state = {name: tensor.contiguous() for name, tensor in timm.create_model("resnet34").state_dict().items()}
+    hub.add("timm/resnet18.a1_in1k", "model.safetensors", save(state))
+    with pytest.raises(zoo.LoadError, match="unexpected"):
+        zoo.create("resnet18", pretrained=True)
+    assert hub.body_bytes < 1_000_000
+    assert not any(files for _, _, files in os.walk(os.path.join(os.environ["ZOO_HOME"], "blobs")))
+
+
+def test_a_file_of_the_callers_needs_its_format_and_its_classes(tmp_path: Path) -> None:
+    theirs = timm.create_model("resnet18", num_classes=7).eval()
+    save_file(theirs.state_dict(), tmp_path / "mine.safetensors")
+    path = str(tmp_path / "mine.safetensors")
+    model = zoo.create("resnet18", checkpoint=f"file://{path}", format="timm", num_classes=7)
+    torch.testing.assert_close(logits(model), logits(theirs), atol=1e-5, rtol=0)
+    assert model.load_report.reinitialised == {}
+    same = zoo.create("resnet18", checkpoint=tmp_path / "mine.safetensors", format="timm", num_classes=7)
+    assert torch.equal(logits(same), logits(model))
+    with pytest.raises(zoo.LoadError, match="num_classes"):
+        zoo.create("resnet18", checkpoint=path, format="timm")
+    with pytest.raises(zoo.LoadError, match="missing"):
+        zoo.create("resnet18", checkpoint=path, num_classes=7)
+    with pytest.raises(zoo.OptionError, match="native, timm"):
+        zoo.create("resnet18", checkpoint=path, format="tim", num_classes=7)
+
+
+def test_a_misspelt_option_is_refused_before_the_family_is_imported() -> None:
+    code = (
+        "import sys, zoo\n"
+        "try: zoo.create('resnet18', clases=5)\n"
+        "except zoo.OptionError as error: print(error.fix)\n"
+        "print('zoo_cnn.resnet' in sys.modules, 'timm' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["num_classes=…", "False False"]
+
+
+def test_spellings_of_other_zoos_are_understood() -> None:
+    with pytest.warns(SpellingWarning, match="num_classes"):
+        assert zoo.create("resnet18", classes=5).config.num_classes == 5
+    with pytest.warns(SpellingWarning, match="in_chans"):
+        assert zoo.create("resnet18", in_channels=1).config.in_chans == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: zoo.create("resnt18"), zoo.NotFoundError, "resnet18"),
+        (lambda: zoo.create("resnet18.a9_in1k", pretrained=True), zoo.NotFoundError, "a1_in1k"),
+        (lambda: zoo.create("resnet18", checkpoint="a9_in1k"), zoo.NotFoundError, "a1_in1k"),
+        (lambda: zoo.create("resnet 18"), zoo.RefError, r"\^"),
+        (lambda: zoo.create("resnet18@7"), zoo.NotFoundError, "1"),
+        (lambda: zoo.create("lcnet_035", pretrained=True), zoo.NotFoundError, "checkpoint="),
+        (lambda: zoo.create("resnet18", format="timm"), zoo.OptionError, "checkpoint="),
+        (lambda: zoo.create("resnet18", neck="fpn"), zoo.OptionError, "neck"),
+        (lambda: zoo.create("resnet18", depth=19), zoo.OptionError, "depth"),
+        (lambda: zoo.create("resnet18.fb_ssl_yfcc100m_ft_in1k", pretrained=True), zoo.LicenseError, "allow_licenses"),
+    ],
+)
+def test_every_wrong_request_says_what_to_type(call: Any, error: type[zoo.ZooError], says: str) -> None:
+    with pytest.raises(error, match=says):
+        call()
+
+
+def test_an_accepted_licence_lets_the_weights_through(hub: LoopbackHub, resnet18: nn.Module) -> None:
+    hub.add("timm/resnet18.fb_ssl_yfcc100m_ft_in1k", "model.safetensors", save(resnet18.state_dict()))
+    model = zoo.create("resnet18.fb_ssl_yfcc100m_ft_in1k", pretrained=True, allow_licenses=["CC-BY-NC-4.0"])
+    assert model.provenance.license == "CC-BY-NC-4.0"
+
+
+def test_offline_says_what_is_missing(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    with pytest.raises(zoo.OfflineError, match="resnet18"):
+        zoo.create("resnet18", pretrained=True)
+    assert hub.seen == []
+
+
+def test_a_model_composed_by_names_trains_and_predicts() -> None:
+    model = zoo.create_model(backbone="resnet18", head="classifier", config={"num_classes": 10})
+    out = model(IMAGES, torch.tensor([1, 2]))
+    assert out["logits"].shape == (2, 10)
+    assert out["embeddings"].shape == (2, 512)
+    out["loss"].backward()
+    assert all(p.grad is not None for p in model.head.parameters())
+    assert any(p.grad is not None for p in model.backbone.parameters())
+
+
+def test_parts_may_be_modules_or_mappings(published: LoopbackHub, resnet18: nn.Module) -> None:
+    head = zoo.ClassificationHead(num_classes=4)
+    model = zoo.create_model("classifier", backbone={"name": "resnet18", "pretrained": True}, head=head)
+    assert model.head is head
+    assert torch.equal(model.backbone.encoder.conv1.weight, resnet18.conv1.weight)
+    assert logits(model).shape == (2, 4)
+    with pytest.raises(zoo.OptionError, match="not a backbone"):
+        zoo.create_model(backbone=nn.Conv2d(3, 8, 3), num_classes=3)
+    with pytest.raises(zoo.OptionError, match="given in `config` and beside it"):
+        zoo.create_model(backbone="resnet18", config={"num_classes": 3}, num_classes=4)
+
+
+def test_forward_compiles_without_graph_breaks() -> None:
+    model = zoo.create("resnet18").eval()
+    explained = torch._dynamo.explain(model)(IMAGES)
+    assert explained.graph_break_count == 0
+    torch._dynamo.reset()
+
+
+def test_provenance_travels_with_a_saved_model(published: LoopbackHub, tmp_path: Path) -> None:
+    model = zoo.create("resnet18", pretrained=True)
+    model.save_pretrained(tmp_path / "saved")
+    header = (tmp_path / "saved" / "model.safetensors").read_bytes()
+    length = int.from_bytes(header[:8], "little")
+    metadata = json.loads(header[8 : 8 + length])["__metadata__"]
+    assert json.loads(metadata["provenance"])["ref"] == "cnn/resnet18.a1_in1k@1"
