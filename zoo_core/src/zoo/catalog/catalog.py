@@ -64,7 +64,7 @@ class Catalog:
             kind=kind,
             installed=installed,
         )
-        columns = "ref, namespace, name, task, kind, params, license, status, checkpoints, models.summary"
+        columns = "ref, namespace, name, task, kind, params, license, status, checkpoints, summary"
         found = self._ask(lambda connection: rows(connection, wanted, columns))
         if not found:
             self._ask(lambda connection: check_words(connection, wanted))

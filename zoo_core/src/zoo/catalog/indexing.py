@@ -19,7 +19,7 @@ from zoo import specs
 from zoo.catalog import counts, licenses, lines, names, snapshots
 from zoo.catalog.known_manifests import KnownManifests
 from zoo.catalog.licenses import classify
-from zoo.catalog.lines import line
+from zoo.catalog.lines import model_line
 from zoo.catalog.names import BARE, WHOLE, short_ref
 from zoo.catalog.snapshots import FOLDER, snapshot_files
 from zoo.errors import ManifestError
@@ -42,18 +42,22 @@ CREATE TABLE plugins (
 );
 -- What is read as a whole: the lines of a listing, every ModelSpec as JSON, the config schemas.
 CREATE TABLE contents (plugin INTEGER PRIMARY KEY, lines TEXT NOT NULL, specs BLOB NOT NULL, schemas BLOB NOT NULL);
--- `start` and `length` find the model's JSON in the plugin's unpacked `specs`, in bytes.
+-- A model is a row here and one in `details`: a search goes through all of the former, so it holds little more than
+-- is searched for. `start` and `length` find the model's JSON in the plugin's unpacked `specs`, in bytes.
 CREATE TABLE models (
-    id INTEGER PRIMARY KEY, plugin INTEGER NOT NULL, name TEXT NOT NULL, ref TEXT NOT NULL, task TEXT NOT NULL,
-    kind TEXT NOT NULL, params INTEGER, license TEXT NOT NULL, license_class TEXT NOT NULL, tags TEXT NOT NULL,
-    line TEXT NOT NULL, checkpoints INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
-    summary TEXT NOT NULL
+    id INTEGER PRIMARY KEY, plugin INTEGER NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, task TEXT NOT NULL,
+    params INTEGER, license_class TEXT NOT NULL
+);
+CREATE TABLE details (
+    id INTEGER PRIMARY KEY, ref TEXT NOT NULL, license TEXT NOT NULL, tags TEXT NOT NULL, line TEXT NOT NULL,
+    checkpoints INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL, summary TEXT NOT NULL
 );
 -- `model` is its place among the plugin's models, from 0.
 CREATE TABLE aliases (alias TEXT NOT NULL, plugin INTEGER NOT NULL, model INTEGER NOT NULL, checkpoint TEXT);
 """
 INDEXES = """
-CREATE INDEX models_by_name ON models (name, plugin);
+CREATE INDEX models_by_name ON models (name);
+CREATE INDEX aliases_by_plugin ON aliases (plugin);
 CREATE INDEX aliases_by_alias ON aliases (alias);
 """
 _MODULES = (counts, licenses, lines, names, snapshots, specs)
@@ -156,46 +160,39 @@ def _write(
         _add_plugin(connection, number, source, "", "", 0)
         return
     texts = [json.dumps(model.to_dict(), ensure_ascii=False).encode() for model in spec.models]
-    rows = list(_rows(number, source.status, spec, texts, shared))
     header = json.dumps(replace(spec, models=(), schemas={}).to_dict())
-    _add_plugin(connection, number, source, manifests.digests[source.manifest], header, len(rows))
+    first = _add_plugin(connection, number, source, manifests.digests[source.manifest], header, len(texts))
+    details = list(_details(source.status, spec, texts, shared))
     connection.executemany(
-        "INSERT INTO models (plugin, name, ref, task, kind, params, license, license_class, tags, line, checkpoints,"
-        " start, length, summary) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        rows,
+        "INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (first + place, number, model.name, model.kind, model.task, model.params, classify(detail[1]))
+            for place, (model, detail) in enumerate(zip(spec.models, details, strict=True))
+        ],
+    )
+    connection.executemany(
+        "INSERT INTO details VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(first + place, *detail) for place, detail in enumerate(details)],
     )
     connection.executemany("INSERT INTO aliases VALUES (?, ?, ?, ?)", _aliases(number, spec))
-    listing = "".join(row[9] + "\n" for row in rows if row[4] in WHOLE)
+    listed = (detail[3] for model, detail in zip(spec.models, details, strict=True) if model.kind in WHOLE)
     packed = [zlib.compress(data, 1) for data in (b"".join(texts), json.dumps(dict(spec.schemas)).encode())]
-    connection.execute("INSERT INTO contents VALUES (?, ?, ?, ?)", (number, listing, *packed))
+    lines = "".join(line + "\n" for line in listed)
+    connection.execute("INSERT INTO contents VALUES (?, ?, ?, ?)", (number, lines, *packed))
 
 
-Row = tuple[int, str, str, str, str, int | None, str, str, str, str, int, int, int, str]
+Detail = tuple[str, str, str, str, int, int, int, str]
 
 
-def _rows(number: int, status: str, spec: PluginSpec, texts: list[bytes], shared: set[str]) -> Iterator[Row]:
+def _details(status: str, spec: PluginSpec, texts: list[bytes], shared: set[str]) -> Iterator[Detail]:
+    """The columns of `details` after the number, a model each."""
     start = 0
     for model, text in zip(spec.models, texts, strict=True):
         ref = f"{spec.namespace}/{model.name}" if model.name in shared else short_ref(spec.namespace, model.name)
         license = model.checkpoints[0].license if model.checkpoints else model.license
-        shown = line(ref, model.task, model.params, license, len(model.checkpoints), status)
+        shown = model_line(ref, model.task, model.params, license, len(model.checkpoints), status)
         tags = "".join(TAG_END + tag for tag in model.tags) + TAG_END
-        yield (
-            number,
-            model.name,
-            ref,
-            model.task,
-            model.kind,
-            model.params,
-            license,
-            classify(license),
-            tags,
-            shown,
-            len(model.checkpoints),
-            start,
-            len(text),
-            model.summary,
-        )
+        yield ref, license, tags, shown, len(model.checkpoints), start, len(text), model.summary
         start += len(text)
 
 
@@ -210,34 +207,30 @@ def _aliases(number: int, spec: PluginSpec) -> Iterator[tuple[str, int, int, str
 
 def _add_plugin(
     connection: sqlite3.Connection, number: int, source: Source, digest: str, header: str, count: int
-) -> None:
+) -> int:
+    """Returns the number of its first model."""
+    first: int
     (first,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM models").fetchone()
-    places = ", ".join("?" * 16)
-    connection.execute(
-        f"INSERT INTO plugins VALUES ({places})",
-        (
-            number,
-            source.installed,
-            source.status,
-            *source.record,
-            source.manifest,
-            digest,
-            header,
-            first,
-            first + count - 1,
-        ),
-    )
+    last = first + count - 1
+    values = (number, source.installed, source.status, *source.record, source.manifest, digest, header, first, last)
+    connection.execute(f"INSERT INTO plugins VALUES ({', '.join('?' * len(values))})", values)
+    return first
 
 
 def _copy(connection: sqlite3.Connection, number: int, source: Source, old: int) -> None:
     digest, header, first, last = connection.execute(
         "SELECT digest, header, first, last FROM old.plugins WHERE id = ?", (old,)
     ).fetchone()
-    _add_plugin(connection, number, source, digest, header, last - first + 1)
+    moved = _add_plugin(connection, number, source, digest, header, last - first + 1) - first
     connection.execute(
-        "INSERT INTO models SELECT NULL, ?, name, ref, task, kind, params, license, license_class, tags, line,"
-        " checkpoints, start, length, summary FROM old.models WHERE id BETWEEN ? AND ? ORDER BY id",
-        (number, first, last),
+        "INSERT INTO models SELECT id + ?, ?, name, kind, task, params, license_class FROM old.models"
+        " WHERE id BETWEEN ? AND ?",
+        (moved, number, first, last),
+    )
+    connection.execute(
+        "INSERT INTO details SELECT id + ?, ref, license, tags, line, checkpoints, start, length, summary"
+        " FROM old.details WHERE id BETWEEN ? AND ?",
+        (moved, first, last),
     )
     connection.execute(
         "INSERT INTO aliases SELECT alias, ?, model, checkpoint FROM old.aliases WHERE plugin = ?", (number, old)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zoo.catalog.counts import shown_count
 
 
-def line(ref: str, task: str, params: int | None, license: str, checkpoints: int, status: str) -> str:
+def model_line(ref: str, task: str, params: int | None, license: str, checkpoints: int, status: str) -> str:
     """One aligned line without its end, in printable ASCII whatever a stranger's manifest says."""
     return _aligned(ref, task, shown_count(params), license, str(checkpoints or "-"), status)
 

@@ -105,8 +105,8 @@ def check_words(connection: sqlite3.Connection, wanted: Wanted) -> None:
     def known(query: str) -> list[str]:
         return [str(value) for (value,) in connection.execute(query)]
 
-    tags = {tag for text in known("SELECT DISTINCT tags FROM models") for tag in text.split("\n") if tag}
-    licenses = [*CLASSES, *known("SELECT DISTINCT license FROM models")]
+    tags = {tag for text in known("SELECT DISTINCT tags FROM details") for tag in text.split("\n") if tag}
+    licenses = [*CLASSES, *known("SELECT DISTINCT license FROM details")]
     criteria: list[tuple[str, str | None, Iterable[str]]] = [
         ("task", wanted.task, known("SELECT DISTINCT task FROM models")),
         ("plugin", wanted.plugin, known("SELECT namespace FROM plugins UNION SELECT distribution FROM plugins")),
@@ -131,7 +131,8 @@ def check_words(connection: sqlite3.Connection, wanted: Wanted) -> None:
 def _select(columns: str, wanted: Wanted, parts: list[str]) -> str:
     where = " AND ".join(parts if wanted.kind is not None else [*parts, _WHOLE])
     # The join's order is given, because models in order of id need no sorting.
-    return f"SELECT {columns} FROM models CROSS JOIN plugins ON plugins.id = plugin WHERE {where} ORDER BY models.id"
+    joined = "models CROSS JOIN plugins ON plugins.id = plugin CROSS JOIN details ON details.id = models.id"
+    return f"SELECT {columns} FROM {joined} WHERE {where} ORDER BY models.id"
 
 
 def _glob(pattern: str) -> str:

@@ -183,7 +183,7 @@ def _is_own(connection: sqlite3.Connection, plugin: int) -> bool:
 
 
 def _load(connection: sqlite3.Connection, match: Match) -> tuple[ModelSpec, dict[str, Any]]:
-    start, length = connection.execute("SELECT start, length FROM models WHERE id = ?", [match.row]).fetchone()
+    start, length = connection.execute("SELECT start, length FROM details WHERE id = ?", [match.row]).fetchone()
     specs, schemas = connection.execute(
         "SELECT specs, schemas FROM contents WHERE plugin = ?", [match.plugin]
     ).fetchone()

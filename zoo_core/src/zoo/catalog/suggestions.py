@@ -33,11 +33,12 @@ def _candidates(connection: sqlite3.Connection, name: str) -> list[tuple[str, st
     pairs = sorted({name[i : i + 2] for i in range(max(1, len(name) - 1))})
     shared = " + ".join(f"(instr(name, ?{i + 3}) > 0)" for i in range(len(pairs)))
     query = f"""
-        SELECT ref, name, status = 'installed' FROM (
-            SELECT ref, name, plugin FROM models WHERE length(name) BETWEEN ?1 AND ?2
+        SELECT coalesce(alias, ref), name, status = 'installed' FROM (
+            SELECT id, NULL AS alias, name, plugin FROM models WHERE length(name) BETWEEN ?1 AND ?2
             UNION ALL
-            SELECT alias, alias, plugin FROM aliases WHERE length(alias) BETWEEN ?1 AND ?2
-        ) JOIN plugins ON plugins.id = plugin
+            SELECT first + model, alias, alias, plugin FROM aliases JOIN plugins ON plugins.id = plugin
+                WHERE length(alias) BETWEEN ?1 AND ?2
+        ) AS near JOIN plugins ON plugins.id = plugin JOIN details ON details.id = near.id
         ORDER BY {shared} - abs(length(name) - {len(name)}) / 2.0 DESC LIMIT {CANDIDATES}
     """
     least, most = round(len(name) * 0.5), len(name) * 2
