@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.cli.faults import print_error
 from zoo.cli.inputs import Source
-from zoo.cli.terminal import clean, is_terminal, styled, table
+from zoo.cli.terminal import clean, columns, is_terminal, padded, styled
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ class Answers:
 
 
 def _print_table(answer: Classification) -> None:
-    rows = []
+    names = max(columns(clean(name)) for name in answer.names)
     for _, name, probability in answer.top:
-        bar = styled("━" * max(1, round(probability * BAR)), "cyan") if is_terminal(sys.stdout) else ""
-        rows.append((name, f"{probability:6.1%}", bar))
-    table(rows, right=(1,), heading=False, indent="  ")
+        bar = styled("━" * round(probability * BAR), "cyan") if is_terminal(sys.stdout) else ""
+        print(f"  {padded(clean(name), names)}  {probability:6.1%}  {bar}".rstrip())

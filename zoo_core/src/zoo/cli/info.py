@@ -37,7 +37,7 @@ def run(arguments: Arguments) -> int:
     if info.model.summary:
         print(wrapped(info.model.summary))
     print()
-    table([*_facts(info)], heading=False, indent="  ")
+    table([*_facts(info)], heading=False, indent="  ", whole=True)
     if len(info.model.checkpoints) > 1:
         _print_checkpoints(info.model)
     if info.checkpoint is not None:
@@ -113,7 +113,7 @@ def _print_checkpoint(checkpoint: CheckpointSpec, complete: bool) -> None:
     rows += [("paper", checkpoint.paper)] if checkpoint.paper else []
     rows += [(metric.name, _shown_metric(metric)) for metric in checkpoint.metrics]
     print("\n" + styled(f"checkpoint {clean(checkpoint.name)}", "bold"))
-    table(rows, heading=False, indent="  ")
+    table(rows, heading=False, indent="  ", whole=True)
     if checkpoint.notes:
         print(wrapped(checkpoint.notes, "  "))
 

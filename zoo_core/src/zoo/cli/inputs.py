@@ -89,10 +89,11 @@ def _named(name: str, notes: list[str], *, globs: bool) -> list[Source]:
 def _in_folder(folder: str, notes: list[str]) -> list[Source]:
     with os.scandir(folder) as entries:
         inside = sorted(entries, key=lambda entry: entry.name)
-    images = [entry.path for entry in inside if _is_image(entry.path)]
+    paths = [os.path.normpath(entry.path) for entry in inside]  # `cat.jpg`, not `./cat.jpg`
+    images = [path for path in paths if _is_image(path)]
     deeper = sum(entry.is_dir() for entry in inside)
     if deeper:
-        pattern = os.path.join(folder, "**")
+        pattern = os.path.normpath(os.path.join(folder, "**"))
         notes.append(f"{folder} has {deeper} folder{'s' if deeper > 1 else ''} inside; '{pattern}' looks there too")
     if images:
         return [Source(path, path) for path in images]

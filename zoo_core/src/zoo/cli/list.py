@@ -8,7 +8,7 @@ from zoo.catalog.catalog import Catalog, open_catalog
 from zoo.catalog.lines import heading
 from zoo.catalog.listing import Wanted
 from zoo.cli.arguments import Arguments, Command, Option
-from zoo.cli.terminal import is_terminal, styled, table
+from zoo.cli.terminal import is_terminal, styled, table, width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,10 +94,21 @@ def _print(rows: Sequence[ModelRow]) -> None:
     for row in rows:
         weights = str(row.checkpoints or "-")
         shown.append((row.ref, row.task, shown_count(row.params), row.license, weights, row.status))
-    table(shown, right=(2, 4))
+    kept = _fitting([max(map(len, column)) for column in zip(*shown, strict=True)])
+    right = [place for place, column in enumerate(kept) if shown[0][column] in ("PARAMS", "WEIGHTS")]
+    table([[row[column] for column in kept] for row in shown], right=right)
     absent = sum(row.status == "available" for row in rows)
     if absent:
         print(styled(f"\n{absent} of {len(rows)} are not installed; zoo info MODEL says how to get one", "dim"))
+
+
+def _fitting(widths: Sequence[int]) -> list[int]:
+    """The columns the terminal has room for: the task goes first, then the weights, the licence, the size."""
+    kept, room = [*range(len(widths))], width(sys.stdout) or 0
+    for column in (1, 4, 3, 2):
+        if sum(widths[i] + 2 for i in kept) - 2 > room:
+            kept.remove(column)
+    return kept
 
 
 def _nothing(catalog: Catalog, pattern: str) -> str:

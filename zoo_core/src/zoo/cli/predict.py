@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from zoo.catalog import open_catalog
 from zoo.cli.answers import Answers
-from zoo.cli.arguments import Arguments, Command, Option
+from zoo.cli.arguments import Arguments, Command, Option, UsageError
 from zoo.cli.inputs import Source, expand
 from zoo.cli.progress import Progress
 from zoo.cli.saving import Destination
@@ -46,12 +46,16 @@ COMMAND = Command(
         ("find . -name '*.jpg' | zoo predict mobilenetv2 -", "paths from another program"),
     ),
 )
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def run(arguments: Arguments) -> int:
     """Answer every input in its order."""
     ref, *operands = arguments.operands
     batch_size, topk = arguments.number("batch-size", 8), arguments.number("top", 5)
+    dtype = arguments.text("dtype")
+    if dtype not in (None, *DTYPES):
+        raise UsageError(f"--dtype is one of {', '.join(DTYPES)}", asked=dtype, fix="--dtype bfloat16")
     _check_model(ref, own_weights=arguments.text("checkpoint") is not None)
     sources, notes = expand(operands)
     for note in notes:
@@ -88,7 +92,7 @@ def _check_model(ref: str, own_weights: bool) -> None:
 
 
 def _create(ref: str, arguments: Arguments, progress: Progress) -> Model:
-    import zoo
+    from zoo import create  # says what to install where torch is missing
     from zoo.checkpoints.delivery import watched_by
 
     def watch(name: str) -> Callable[[int, int | None], None]:
@@ -96,16 +100,29 @@ def _create(ref: str, arguments: Arguments, progress: Progress) -> Model:
         return progress.advance
 
     with watched_by(watch):
-        model: Model = zoo.create(
+        model: Model = create(
             ref,
             pretrained=True,
             checkpoint=arguments.text("checkpoint"),
             format=arguments.text("format"),
             allow_licenses=arguments.texts("allow-license") or None,
-            device=arguments.text("device"),
+            device=_device(arguments.text("device")),
             dtype=arguments.text("dtype"),
         )
     return model
+
+
+def _device(asked: str | None) -> str | None:
+    """A device that this machine has. Raises `UsageError`."""
+    import torch
+
+    known = ["cpu"]
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None:
+        known += [accelerator.type, *(f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count()))]
+    if asked is None or asked in known:
+        return asked
+    raise UsageError(f"there is no device {asked!r} here", found=", ".join(known), fix=f"--device {known[-1]}")
 
 
 def _outcomes(

@@ -64,16 +64,26 @@ def fitted(text: str, room: int) -> str:
     return text.rstrip() + "…"
 
 
-def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), heading: bool = True, indent: str = "") -> None:
-    """Print rows in aligned columns. The columns in `right` are right-aligned; the last is cut to the terminal."""
+def table(
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[int] = (),
+    heading: bool = True,
+    indent: str = "",
+    whole: bool = False,
+) -> None:
+    """Print rows in aligned columns.
+
+    The columns in `right` are right-aligned; the last is cut to the terminal, unless it is to be shown `whole`.
+    """
     cells = [[clean(cell) for cell in row] for row in rows]
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
-    terminal = width(sys.stdout)
+    terminal = None if whole else width(sys.stdout)
     room = None if terminal is None else max(12, terminal - len(indent) - sum(widths[:-1]) - 2 * (len(widths) - 1))
     for number, row in enumerate(cells):
-        parts = [_padded(cell, widths[i], i in right) for i, cell in enumerate(row[:-1])]
+        parts = [padded(cell, widths[i], i in right) for i, cell in enumerate(row[:-1])]
         last = row[-1] if room is None else fitted(row[-1], room)
-        parts.append(_padded(last, widths[-1], True) if len(widths) - 1 in right else last)
+        parts.append(padded(last, widths[-1], True) if len(widths) - 1 in right else last)
         line = (indent + "  ".join(parts)).rstrip()
         print(styled(line, "bold") if heading and number == 0 else line)
 
@@ -89,6 +99,7 @@ def wrapped(text: str, indent: str = "") -> str:
     return "\n".join(indent + line for line in lines)
 
 
-def _padded(text: str, room: int, right: bool) -> str:
+def padded(text: str, room: int, right: bool = False) -> str:
+    """The text with spaces after it, or before it, to fill `room` columns."""
     space = " " * (room - columns(text))
     return space + text if right else text + space
