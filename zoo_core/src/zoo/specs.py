@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -213,8 +214,8 @@ class PluginSpec(Record):
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return value.to_dict()  # type: ignore[union-attr]  # records are the only dataclasses here
+    if isinstance(value, Record):
+        return value.to_dict()
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
     if isinstance(value, Mapping):
@@ -231,9 +232,14 @@ def _hints(cls: type) -> dict[str, Any]:
     return _HINTS[cls]
 
 
+@cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)
+
+
 def _typed(value: Any, hint: Any, where: str) -> Any:
     """The JSON value as the annotated type, or a `ManifestError` that names the place."""
-    origin, args = get_origin(hint), get_args(hint)
+    origin, args = _parts(hint)
     if hint is Any:
         return value
     if origin in (Union, UnionType):
