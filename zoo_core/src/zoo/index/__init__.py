@@ -1,0 +1,1 @@
+"""The index of published plugins: so far, the snapshot of first-party plugins that core carries."""
