@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from torch import Tensor, nn
 
+from zoo.checkpoints.keymap import KeyMap, Prefix
 from zoo.errors import UnsupportedError
 from zoo.models.classifier import Classifier, classification_losses
 from zoo.models.config import ModelConfig
@@ -34,7 +35,7 @@ from zoo_timm.encoders import (
     set_classifier,
 )
 from zoo_timm.maps import choose_maps, map_table
-from zoo_timm.weights import EncoderFormat, TimmFormat
+from zoo_timm.weights import PREFIX, EncoderFormat, TimmFormat
 
 if TYPE_CHECKING:
     from zoo.checkpoints.keymap import StateMap
@@ -227,7 +228,9 @@ class TimmBackbone(Backbone):
         return self.encoder.forward_head(self.encoder.forward_features(images), pre_logits=True)
 
     def key_maps(self) -> Mapping[str, StateMap]:
-        return _key_maps(self.encoder, self.config.architecture, self.published)
+        # A saved classifier is a file for its backbone too: what it holds of the classifier is left out.
+        native = EncoderFormat(self.encoder, KeyMap(Prefix(PREFIX, "")))
+        return {**_key_maps(self.encoder, self.config.architecture, self.published), "native": native}
 
 
 def _given(config: EncoderConfig, fields: type[EncoderConfig]) -> dict[str, Any]:
