@@ -261,8 +261,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             for begin in range(0, stop, 16_384):
                 piece = body[begin : min(begin + 16_384, stop)]
+                self.request_seen.bytes += len(piece)  # before: the client may look at it as soon as it has them
                 self.wfile.write(piece)
-                self.request_seen.bytes += len(piece)
                 if self.fault.slow:
                     time.sleep(self.fault.slow)
             if stop < len(body):

@@ -86,15 +86,11 @@ def parse(source: str) -> HubFile:
     return HubFile(match["repo"], unquote(match["revision"] or "main"), match["file"])
 
 
-def peek_hub(source: str) -> Header | None:
-    """The safetensors header of a file on the Hub, without its body; None where the Hub cannot be asked.
-
-    Raises:
-        SourceError: the Hub says that the file is not there or not for us.
-    """
+def peek_hub(source: str) -> Header:
+    """The safetensors header of a file on the Hub, without its body. Raises `SourceError` as `deliver_hub` does."""
     place = parse(source)
     if offline():
-        return None
+        raise _offline(source, place)
     url = huggingface_hub.hf_hub_url(place.repo, place.file, revision=place.revision, endpoint=_endpoint())
 
     def read(begin: int, end: int) -> tuple[bytes, int | None]:
@@ -107,10 +103,7 @@ def peek_hub(source: str) -> Header | None:
     try:
         return peek_header(read, source)
     except _CLIENT_ERRORS as error:
-        told = _told(source, place, error)
-        if told.unreachable:
-            return None
-        raise told.error from error
+        raise _told(source, place, error).error from error
 
 
 def _reader(reply: Any) -> Any:

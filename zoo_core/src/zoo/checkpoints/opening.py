@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from zoo.checkpoints.delivery import Progress, offline
+from zoo.checkpoints.delivery import Progress
 from zoo.checkpoints.headers import Header, TensorInfo, read_header
 from zoo.checkpoints.sources import LOCAL, Fetched, fetch, file_name, stored
 from zoo.checkpoints.store import Store
@@ -80,23 +81,17 @@ def peek_structure(spec: CheckpointSpec, *, store: Store | None = None) -> dict[
 
     Raises:
         FormatError: the file is here, or its header came, and it is not sound.
-        SourceError: it is promised on this machine, or the Hub says it has no such file.
     """
     store = store or Store()
     here = stored(spec.sources, sha256=spec.sha256, size=spec.size, store=store)
-    for source in spec.sources:
-        if here is None and source.startswith(LOCAL):
-            with_one = (source,)
-            try:
-                here = fetch(with_one, sha256=spec.sha256, size=spec.size, store=store)
-            except SourceError:
-                continue
-        if here is not None:
-            break
-        if file_name(source).lower().endswith(SAFETENSORS):
-            header = _remote_header(source)
-            if header is not None:
-                return header.structure
+    for source in spec.sources if here is None else ():
+        if source.startswith(LOCAL):
+            here = stored((source,), sha256=spec.sha256, size=spec.size, store=store)
+            if here is not None:
+                break
+        elif file_name(source).lower().endswith(SAFETENSORS):
+            with suppress(SourceError):  # the next source may know; if none does, opening says why
+                return _remote_header(source).structure
     if here is None or not file_name(here.source).lower().endswith(SAFETENSORS + TORCH):
         return None
     return read_header(_safetensors_path(here, store)).structure
@@ -116,9 +111,7 @@ def _is_callers(fetched: Fetched) -> bool:
     return fetched.source.startswith("file://")
 
 
-def _remote_header(source: str) -> Header | None:
-    if offline():
-        return None
+def _remote_header(source: str) -> Header:
     if source.startswith("hf://"):
         from zoo.checkpoints.hub import peek_hub
 

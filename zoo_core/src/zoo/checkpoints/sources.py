@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -22,7 +23,6 @@ from zoo.checkpoints.store import Store, checked_hex
 from zoo.errors import CheckpointError, DigestError, OfflineError, SourceError
 
 LOCAL = ("pkg://", "file://")
-REMOTE = ("hf://", "https://", "http://")
 
 
 class Fetched(NamedTuple):
@@ -56,41 +56,57 @@ def fetch(
         return found
     failures: list[tuple[str, CheckpointError]] = []
     for source in sources:
-        pin = store.pin(source) if source.startswith(REMOTE) and not sha256 else None
-        wanted = Wanted(pin.sha256, size, store.pin_path(source)) if pin else Wanted(sha256, size)
         try:
-            delivery = _deliver(source, wanted, store, progress)
+            return _taken(source, sha256, size, store, progress)
         except CheckpointError as error:
             failures.append((source, error))
-            continue
-        store.remember_pin(source, delivery.sha256, delivery.source)
-        return Fetched(delivery.path, delivery.sha256, delivery.source, "declared" if sha256 else "first-use")
     raise _failed(failures)
 
 
 def stored(
     sources: Sequence[str], *, sha256: str | None = None, size: int | None = None, store: Store | None = None
 ) -> Fetched | None:
-    """The file if this machine has it, verified before: no network, nothing hashed anew unless a local file changed.
+    """The file if this machine has it, without the network. Hashes only a local file that is new or has changed.
 
-    Without a declared digest the sources' order holds: a file of the first source that is here, local or pinned.
+    A declared digest may be met from anywhere. Without one the sources' order holds: what comes before a source that
+    this machine knows nothing of.
     """
     store = store or Store()
-    if sha256:
-        blob = store.find(sha256, size)
-        if blob is None:
-            return None
+    blob = store.find(sha256, size) if sha256 else None
+    if blob:
         pins = (store.pin(source) for source in sources)
         source = next((p.source for p in pins if p and p.sha256 == blob.sha256), sources[0] if sources else "")
         return Fetched(blob.path, blob.sha256, source, "declared")
     for source in sources:
-        pin = store.pin(source) if source.startswith(REMOTE) else None
-        blob = store.find(pin.sha256, size) if pin else None
-        if pin and blob:
-            return Fetched(blob.path, blob.sha256, pin.source, "first-use")
         if source.startswith(LOCAL):
-            return None
+            with suppress(CheckpointError):
+                return _taken(source, sha256, size, store, None)
+        elif not sha256:
+            return _pinned(source, size, store)
     return None
+
+
+def _taken(source: str, sha256: str | None, size: int | None, store: Store, progress: Progress | None) -> Fetched:
+    """The file from this one source."""
+    if sha256 or source.startswith(LOCAL):
+        wanted = Wanted(checked_hex(sha256) if sha256 else None, size)
+    else:
+        here = _pinned(source, size, store)
+        if here:
+            return here
+        pin = store.pin(source)
+        wanted = Wanted(pin.sha256, size, store.pin_path(source)) if pin else Wanted(None, size)
+    delivery = _deliver(source, wanted, store, progress)
+    if not source.startswith(LOCAL):
+        store.remember_pin(source, delivery.sha256, delivery.source)
+    return Fetched(delivery.path, delivery.sha256, delivery.source, "declared" if sha256 else "first-use")
+
+
+def _pinned(source: str, size: int | None, store: Store) -> Fetched | None:
+    """What a remote source delivered before, if it is still here."""
+    pin = store.pin(source)
+    blob = store.find(pin.sha256, size) if pin else None
+    return Fetched(blob.path, blob.sha256, pin.source, "first-use") if pin and blob else None
 
 
 def local_path(source: str) -> str:

@@ -1,0 +1,145 @@
+"""Published `.pth` files: read without running anything, converted once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings, strategies as st
+from torch import nn
+
+from zoo.checkpoints.conversion import convert
+from zoo.checkpoints.files import read_tensors
+from zoo.checkpoints.store import Store
+from zoo.errors import FormatError
+
+STATE = {
+    "conv.weight": torch.randn(4, 3, 3, 3),
+    "bn.num_batches_tracked": torch.tensor(7),
+    "half": torch.ones(3).half(),
+}
+
+
+def saved(tmp_path: Path, content: Any, *, legacy: bool = False) -> tuple[str, str]:
+    """(digest, path) of a torch file with that content."""
+    path = tmp_path / "model.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    return hashlib.sha256(path.read_bytes()).hexdigest(), str(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "inside"),
+    [
+        (STATE, None),
+        (OrderedDict(STATE), None),
+        ({"state_dict": STATE, "epoch": 3, "optimizer": {"lr": 0.1}}, "state_dict"),
+        ({"model": STATE, "args": None}, "model"),
+        ({"model": {"state_dict": STATE}}, "model.state_dict"),
+        ({"state_dict": {"conv.weight": torch.zeros(1)}, "state_dict_ema": STATE}, "state_dict_ema"),
+        ({"params": STATE}, "params"),
+    ],
+)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_weights_are_found_in_their_wrappers(
+    tmp_path: Path, store: Store, content: Any, inside: str | None, legacy: bool
+) -> None:
+    origin, path = saved(tmp_path, content, legacy=legacy)
+    tensors, metadata = read_tensors(convert(origin, path, store).path)
+    assert tensors.keys() == STATE.keys()
+    assert all(torch.equal(tensors[name], STATE[name]) and tensors[name].dtype == STATE[name].dtype for name in STATE)
+    assert metadata.get("zoo.inside") == inside
+    assert metadata["zoo.origin_sha256"] == origin
+
+
+def test_a_file_is_converted_once(tmp_path: Path, store: Store) -> None:
+    origin, path = saved(tmp_path, STATE)
+    first = convert(origin, path, store)
+    os.unlink(path)  # the second time nobody looks at it
+    assert convert(origin, path, store) == first
+    assert first.path == store.blob_path(first.sha256)
+
+
+def test_tied_and_strided_tensors_survive(tmp_path: Path, store: Store) -> None:
+    weight = torch.randn(50, 20)
+    origin, path = saved(tmp_path, {"a": weight, "b": weight, "t": weight.t(), "row": weight[3]})
+    tensors = read_tensors(convert(origin, path, store).path).tensors
+    assert tensors["a"] is tensors["b"]
+    assert torch.equal(tensors["t"], weight.t())
+    assert torch.equal(tensors["row"], weight[3])
+
+
+def test_what_lay_beside_the_tensors_is_noted(tmp_path: Path, store: Store) -> None:
+    origin, path = saved(tmp_path, {**STATE, "epoch": 3, "note": "hello"})
+    assert json.loads(read_tensors(convert(origin, path, store).path).metadata["zoo.dropped"]) == ["epoch", "note"]
+
+
+class Bomb:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path(self.path),))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_a_file_pickles_is_never_run(tmp_path: Path, store: Store, legacy: bool) -> None:
+    trace = tmp_path / "ran"
+    origin, path = saved(tmp_path, {"state_dict": STATE, "bomb": Bomb(str(trace))}, legacy=legacy)
+    with pytest.raises(FormatError, match="is not run") as caught:
+        convert(origin, path, store)
+    assert not trace.exists()
+    assert "state_dict()" in str(caught.value.fix)
+
+
+def test_a_pickled_module_is_refused_by_name(tmp_path: Path, store: Store) -> None:
+    origin, path = saved(tmp_path, nn.Linear(2, 2))
+    with pytest.raises(FormatError, match="is not run") as caught:
+        convert(origin, path, store)
+    assert "torch.nn.modules.linear.Linear" in str(caught.value.found)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [([1, 2], "holds a list"), ({}, "no tensors"), ({"a": 1}, "no tensors"), (torch.ones(2), "holds a Tensor")],
+)
+def test_a_file_without_weights_says_what_it_holds(tmp_path: Path, store: Store, content: Any, why: str) -> None:
+    origin, path = saved(tmp_path, content)
+    with pytest.raises(FormatError, match=why):
+        convert(origin, path, store)
+
+
+def test_other_files_are_format_errors(tmp_path: Path, store: Store) -> None:
+    path = tmp_path / "x.pth"
+    for junk in (b"", b"hello", pickle.dumps({"a": 1}), b"PK\x03\x04" + b"\0" * 50, b"\x80\x02."):
+        path.write_bytes(junk)
+        with pytest.raises(FormatError):
+            convert("a" * 64, str(path), store)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02.")
+    with pytest.raises(FormatError):
+        convert("a" * 64, str(path), store)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=80)
+@given(st.floats(0, 1), st.binary(min_size=1, max_size=4), st.booleans())
+def test_any_damage_is_a_format_error_or_harmless(
+    tmp_path: Path, store: Store, place: float, put: bytes, legacy: bool
+) -> None:
+    _, path = saved(tmp_path, {"a": torch.ones(4)}, legacy=legacy)
+    content = bytearray(Path(path).read_bytes())
+    at = int(place * (len(content) - len(put)))
+    content[at : at + len(put)] = put
+    Path(path).write_bytes(content)
+    with suppress(FormatError):
+        convert(hashlib.sha256(content).hexdigest(), path, store)
