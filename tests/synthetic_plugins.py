@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +81,22 @@ class Site:
         *,
         distribution: str = "",
         files: Mapping[str, Any] = {},
-        hooks: bool = False,
+        hooks: Sequence[str] | None = None,
         **fields: Any,
     ) -> Path:
         """A plugin with one model, by default a sound one; the path of its metadata folder.
 
-        manifest: its text or its JSON value instead; `...` leaves the file out. fields: further manifest fields.
+        manifest: its text or its JSON value instead; `...` leaves the file out. hooks: those it declares; its module
+        `hooks` is to come with `files`. fields: further manifest fields.
         """
         distribution = distribution or f"zoo-{namespace}"
         package = distribution.replace("-", "_")
         if manifest is None:
             manifest = manifest_of(namespace, distribution=distribution, **fields)
+            manifest |= {"hooks": list(hooks)} if hooks else {}
         text = json.dumps(manifest) if isinstance(manifest, dict) else manifest
         entries = f"[zoo.plugins]\n{namespace} = {package}:zoo.json\n"
-        entries += f"[zoo.hooks]\n{namespace} = {package}.hooks\n" if hooks else ""
+        entries += f"[zoo.hooks]\n{namespace} = {package}.hooks\n" if hooks is not None else ""
         tree: dict[str, Any] = {f"{package}/__init__.py": "", f"{package}/tiny.py": MODEL}
         tree |= {} if manifest is ... else {f"{package}/zoo.json": text}
         return self.install(distribution, entries, files={**tree, **{f"{package}/{k}": v for k, v in files.items()}})
@@ -109,5 +111,5 @@ class Site:
 def manifest_of(namespace: str, **fields: Any) -> dict[str, Any]:
     """The JSON value of a sound manifest with one model."""
     distribution = fields.pop("distribution", "") or f"zoo-{namespace}"
-    model = {"name": "tiny", "factory": f"{distribution.replace('-', '_')}.tiny:Tiny", "params": 215}
+    model = {"name": "tiny", "factory": f"{distribution.replace('-', '_')}.tiny:Tiny", "params": 211}
     return {"schema": 1, "namespace": namespace, "distribution": distribution, "models": [model], **fields}

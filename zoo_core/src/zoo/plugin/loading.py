@@ -22,10 +22,10 @@ def load_factory(factory: str, record: PluginRecord) -> type[Component]:
         PluginError: the plugin is not ok, its import fails or exits (`import-failed`), something it imports is not
             installed (`missing-deps`), or what is there is no `zoo` component with a config (`contract-failed`).
     """
+    cls = load_object(factory, record)
     from zoo.models.config import ModelConfig
     from zoo.models.model import Component
 
-    cls = load_object(factory, record)
     upgrade = f"pip install --upgrade {record.distribution}"
     if not isinstance(cls, type) or not issubclass(cls, Component):
         reason = f"{factory} is a {type(cls).__name__}, not a zoo.Model, Backbone, Neck or Head"

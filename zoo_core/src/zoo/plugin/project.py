@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import invalidate_caches
 from importlib.util import find_spec
+from types import ModuleType
 from typing import NamedTuple
 
 from zoo.errors import NotFoundError
@@ -56,21 +57,30 @@ def find_project(target: str) -> Project:
 
 @contextmanager
 def importable(project: Project) -> Iterator[None]:
-    """Within, the project's own package is the one that is imported, freshly read."""
+    """Within, the project's own package is the one that is imported, its catalogue freshly read.
+
+    Afterwards a project that is not on `sys.path` is forgotten again, and a package it hid is back.
+    """
     top = project.catalog.partition(".")[0]
     home = os.path.join(project.root, top)
-    for name, module in list(sys.modules.items()):
-        stale = name == top or name.startswith(top + ".")
-        file = getattr(module, "__file__", None) or home
-        # A package of that name from elsewhere would hide this one; rows may have been edited since they were read.
-        if stale and (not file.startswith(home) or name == project.catalog):
-            del sys.modules[name]
+    installed = project.root in map(os.path.abspath, sys.path)
+    sys.modules.pop(project.catalog, None)  # rows may have been edited since they were read
+    hidden = {} if (getattr(sys.modules.get(top), "__file__", None) or home).startswith(home) else _forget(top)
     invalidate_caches()
     sys.path.insert(0, project.root)
     try:
         yield
     finally:
         sys.path.remove(project.root)
+        if not installed:
+            _forget(top)
+        sys.modules.update(hidden)
+
+
+def _forget(top: str) -> dict[str, ModuleType]:
+    """Take a package with all its modules out of `sys.modules`."""
+    names = [name for name in sys.modules if name == top or name.startswith(top + ".")]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def _package_of(name: str) -> tuple[str, str] | None:

@@ -28,10 +28,10 @@ def main(job_path: str, result_path: str) -> None:
         for name, factory, config in job["rows"]:
             try:
                 say(step=f"importing {factory}")
-                import torch  # may itself take longer than the doctor waits
-
                 cls = load_factory(factory, record)
                 say(step=f"building {name}")
+                import torch
+
                 with torch.device("meta"):
                     cls(config)
             except PluginError as error:
