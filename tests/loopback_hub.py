@@ -1,7 +1,7 @@
 """A small Hugging Face Hub on this machine, over real HTTP, for the genuine huggingface_hub client.
 
 Two servers, as in life: the hub resolves names and redirects large files to a CDN, another origin, which knows nothing
-of tokens. Point the client at it with `HF_ENDPOINT=hub.endpoint` and an own `HF_HOME`. Each answer uses up one fault, in
+of tokens. Point the client at it with `HF_ENDPOINT=hub.endpoint` and an own `HF_HOME`. Each answer takes one fault, in
 the order they were set; every request is recorded with the bytes it was answered with.
 """
 
