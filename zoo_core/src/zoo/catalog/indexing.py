@@ -16,13 +16,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from zoo import specs
-from zoo.catalog import counts, licenses, lines, names, snapshots
+from zoo.catalog import counts, licenses, lines, names
 from zoo.catalog.known_manifests import KnownManifests
 from zoo.catalog.licenses import classify
 from zoo.catalog.lines import model_line
 from zoo.catalog.names import BARE, WHOLE, short_ref
-from zoo.catalog.snapshots import FOLDER, snapshot_files
 from zoo.errors import ManifestError
+from zoo.index import snapshot
 from zoo.plugin.discovery import discover
 from zoo.plugin.rows import distribution_of
 from zoo.plugin.scanner import folders
@@ -60,7 +60,7 @@ CREATE INDEX models_by_name ON models (name);
 CREATE INDEX aliases_by_plugin ON aliases (plugin);
 CREATE INDEX aliases_by_alias ON aliases (alias);
 """
-_MODULES = (counts, licenses, lines, names, snapshots, specs)
+_MODULES = (counts, licenses, lines, names, snapshot, specs)
 SHAPED_BY = (__file__, *(module.__file__ for module in _MODULES if module.__file__))
 """The code that decides what a row looks like: rows made by other code are not taken over."""
 TAG_END = "\n"
@@ -115,11 +115,11 @@ def index(connection: sqlite3.Connection, key: str, paths: list[str], known: boo
 def _sources(paths: list[str], manifests: KnownManifests) -> tuple[list[Source], list[Stamp]]:
     """Every plugin, installed or known from the snapshot; first-party names first, then by namespace."""
     now = time.time_ns()
-    snapshots = snapshot_files()
+    snapshots = snapshot.snapshot_files()
     found = discover(read=manifests)
     passed_over = {*folders()} - {*paths}
     stamps = [known for known in found.fingerprint if known[0] not in passed_over]
-    stamps += [stamp(path, now) for path in (FOLDER, *snapshots.values(), *SHAPED_BY)]
+    stamps += [stamp(path, now) for path in (snapshot.FOLDER, *snapshots.values(), *SHAPED_BY)]
     sources = []
     for record, spec in found.plugins:
         rightful = record.distribution == distribution_of(record.namespace) and record.state != "namespace-conflict"

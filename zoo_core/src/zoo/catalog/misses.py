@@ -15,6 +15,8 @@ from zoo.plugin.state import PluginRecord, as_error
 from zoo.refs import Ref
 from zoo.specs import ModelSpec
 
+SHOWN = 12
+
 
 def no_model(connection: sqlite3.Connection, ref: Ref, text: str) -> ZooError:
     """There is no row of that name: in its namespace, or among the bare names."""
@@ -91,10 +93,11 @@ def _no_name(ref: Ref, near: list[str], aside: list[PluginRecord], text: str) ->
 
 def _no_namespace(namespace: str, near: list[str], namespaces: list[str], text: str) -> NotFoundError:
     meant = get_close_matches(namespace, namespaces, n=1)
+    found = list(dict.fromkeys(namespaces))
     return NotFoundError(
         f"no plugin {namespace!r} is installed" + (f"; did you mean {meant[0]!r}?" if meant else _meant(near)),
         asked=text,
-        found="plugins " + ", ".join(dict.fromkeys(namespaces)),
+        found="plugins " + ", ".join(found[:SHOWN]) + (" …" if len(found) > SHOWN else ""),
         fix=f"pip install {distribution_of(namespace)}",
     )
 

@@ -15,9 +15,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from zoo.catalog.snapshots import FOLDER
 from zoo.plugin import manifest
 from zoo.specs import MANIFEST_SCHEMA, CheckpointSpec, InputSpec, ModelSpec, PluginSpec
+
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "snapshot")
+"""One file a namespace."""
+
+
+def snapshot_files() -> dict[str, str]:
+    """Namespace → path of its slim manifest, by namespace."""
+    try:
+        names = sorted(os.listdir(FOLDER))
+    except OSError:
+        return {}
+    return {name.removesuffix(".json"): os.path.join(FOLDER, name) for name in names if name.endswith(".json")}
 
 
 def slim(spec: PluginSpec) -> PluginSpec:
@@ -33,17 +44,12 @@ def text(spec: PluginSpec) -> str:
     return f'{_json(head)[:-1]},"models":[\n{rows}\n]}}\n'
 
 
-def file_of(namespace: str) -> str:
-    """Where core keeps a plugin's slim manifest."""
-    return os.path.join(FOLDER, f"{namespace}.json")
-
-
 def main(paths: Sequence[str]) -> None:
     """Write the slim manifest of every manifest named."""
     os.makedirs(FOLDER, exist_ok=True)
     for path in paths:
         spec = manifest.read(path)
-        with open(file_of(spec.namespace), "w", encoding="utf-8", newline="\n") as stream:
+        with open(os.path.join(FOLDER, f"{spec.namespace}.json"), "w", encoding="utf-8", newline="\n") as stream:
             stream.write(text(spec))
         print(f"{spec.namespace}: {len(spec.models)} models")
 
