@@ -34,7 +34,7 @@ def width(stream: TextIO) -> int | None:
 
 def styled(text: str, style: str, stream: TextIO | None = None) -> str:
     """The text in one of `STYLES`, where the stream shows colours and nobody has asked for none (NO_COLOR)."""
-    if os.environ.get("NO_COLOR") or not is_terminal(stream or sys.stdout):
+    if not text or os.environ.get("NO_COLOR") or not is_terminal(stream or sys.stdout):
         return text
     return f"\x1b[{STYLES[style]}m{text}\x1b[0m"
 

@@ -1,0 +1,273 @@
+"""The `zoo` command from outside: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthetic_plugins import Site, manifest_of
+from zoo_command import EXECUTABLE, Outcome, zoo, zoo_on_a_terminal
+
+HEAVY = ("torch", "torchvision", "timm", "numpy", "pydantic", "pluggy", "huggingface_hub", "transformers")
+"""What answers from data may not import."""
+SLOW = (
+    "argparse", "dataclasses", "difflib", "importlib.metadata", "inspect", "json", "pathlib", "platformdirs", "re",
+    "typing",
+)  # fmt: skip
+"""What a warm listing has no time to import, beside that."""
+
+RECORDER = """
+    import atexit, os, sys
+
+    def record():
+        with open(os.environ["IMPORTED"], "w") as stream:
+            stream.write("\\n".join(sys.modules))
+
+    if "IMPORTED" in os.environ:
+        atexit.register(record)
+"""
+
+
+@pytest.fixture
+def acme(tmp_path: Path) -> Site:
+    """A site folder with a third party's plugin."""
+    site = Site(tmp_path / "site")
+    site.plugin("acme")
+    site.write({"sitecustomize.py": RECORDER})
+    site.age()
+    return site
+
+
+def imported(site: Site, told: Path, *words: str) -> tuple[Outcome, set[str]]:
+    """The outcome of a command, and every module it had imported when it ended."""
+    outcome = zoo(*words, site=site.folder, env={"IMPORTED": str(told), "PYTHONDONTWRITEBYTECODE": "1"})
+    return outcome, set(told.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("", 0),
+        ("--help", 0),
+        ("predict --help", 0),
+        ("--version", 0),
+        ("list", 0),
+        ("list *iny --json", 0),
+        ("list --license permissive", 0),
+        ("list nothing_of_that_name", 1),
+        ("list --tasc classification", 2),
+        ("info acme/tiny", 0),
+        ("info acme/tiny --json", 0),
+        ("info acme/tinny", 1),
+        ("info acme/tiny.Nope", 1),
+        ("plugins", 0),
+        ("plugins --json", 0),
+        ("alias set mine acme/tiny", 0),
+        ("alias ls", 0),
+        ("predict acme/tinny photo.jpg", 1),
+        ("predict no/such/name photo.jpg", 1),
+    ],
+)
+def test_nothing_heavy_is_imported_to_answer_from_data(acme: Site, tmp_path: Path, line: str, code: int) -> None:
+    outcome, modules = imported(acme, tmp_path / "imported", *line.split())
+    assert outcome.code == code, outcome
+    assert "zoo.cli" in modules
+    assert not modules & set(HEAVY)
+    assert not any(name.startswith("zoo_acme") for name in modules)
+
+
+def test_a_warm_listing_imports_nothing_slow_either(acme: Site, tmp_path: Path) -> None:
+    for _ in range(10):  # something may have been installed a moment ago, and then no cache is trusted
+        outcome, modules = imported(acme, tmp_path / "imported", "list")
+        if "zoo.catalog.rebuilding" not in modules:
+            break
+        time.sleep(1)
+    assert "acme/tiny" in outcome.out
+    assert not modules & {*HEAVY, *SLOW, "zoo.catalog.rebuilding"}
+
+
+def test_plain_output_has_no_colours_and_does_not_depend_on_the_width(acme: Site) -> None:
+    wide, narrow = (zoo("list", site=acme.folder, env={"COLUMNS": columns}) for columns in ("200", "30"))
+    assert wide == narrow
+    assert "\x1b" not in wide.out + zoo("info", "acme/tiny", site=acme.folder).out
+    heading, *rows = wide.out.splitlines()
+    assert heading.split() == ["MODEL", "TASK", "PARAMS", "LICENCE", "WEIGHTS", "STATUS"]
+    assert any(row.split()[0] == "acme/tiny" and row.split()[-1] == "installed" for row in rows)
+
+
+def test_on_a_terminal_the_listing_fits_and_no_color_is_respected() -> None:
+    shown = zoo_on_a_terminal("list", columns=60)
+    assert shown.code == 0
+    assert "\x1b[1m" in shown.out
+    plain = zoo_on_a_terminal("list", columns=60, env={"NO_COLOR": "1"})
+    assert "\x1b" not in plain.out
+    assert max(map(len, plain.out.splitlines())) <= 60
+
+
+def test_lists_for_machines_are_json(acme: Site) -> None:
+    (row,) = json.loads(zoo("list", "acme/*", "--json", site=acme.folder).out)
+    assert (row["ref"], row["params"], row["status"]) == ("acme/tiny", _manifest()["models"][0]["params"], "installed")
+    states = {
+        plugin["namespace"]: plugin["state"] for plugin in json.loads(zoo("plugins", "--json", site=acme.folder).out)
+    }
+    assert states["acme"] == states["core"] == "ok"
+    assert json.loads(zoo("info", "acme/tiny", "--json", site=acme.folder).out)["ref"] == "acme/tiny@1"
+
+
+def test_options_filter_the_listing(acme: Site) -> None:
+    def names(*words: str) -> list[str]:
+        rows = json.loads(zoo("list", "--plugin", "acme", "--json", *words, site=acme.folder).out)
+        return [row["name"] for row in rows]
+
+    assert names() == names("--max-params", "1k") == names("--task", "classification", "--installed") == ["tiny"]
+    assert names("--max-params", "100") == names("--tag", "mobile") == names("huge*") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("lst", 2, "did you mean 'list'?"),
+        ("--hepl", 2, "did you mean '--help'?"),
+        ("help lst", 2, "did you mean 'list'?"),
+        ("list --jsno", 2, "did you mean --json?"),
+        ("list a b", 2, "'b'"),
+        ("info", 2, "zoo info needs MODEL"),
+        ("list --max-params lots", 2, "25M"),
+        ("plugin compil", 2, "zoo plugin compile"),
+        ("alias st x", 2, "zoo alias set NAME MODEL"),
+        ("alias rm nobody", 1, "no alias 'nobody'"),
+        ("info acme/tinny", 1, "acme/tiny"),
+        ("info Bad", 1, "^"),
+        ("doctor nobody", 1, "nobody"),
+        ("predict acme/tiny photo.jpg --dtype float23", 2, "bfloat16"),
+        ("predict acme/tiny photo.jpg --top 0", 2, "from 1"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_to_type_next(acme: Site, line: str, code: int, message: str) -> None:
+    outcome = zoo(*line.split(), site=acme.folder)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert message in outcome.err
+    assert outcome.err.startswith("error: ")
+    assert "Traceback" not in outcome.err
+
+
+def test_an_error_for_machines_is_json_on_standard_output(acme: Site) -> None:
+    outcome = zoo("info", "acme/tinny", "--json", site=acme.folder)
+    error = json.loads(outcome.out)["error"]
+    assert (outcome.code, outcome.err, error["code"]) == (1, "", "not-found")
+    assert zoo("list", "--json", "--nope").code == 2
+
+
+def test_the_caret_stands_under_the_fault() -> None:
+    lines = zoo("info", "cnn/Resnet").err.splitlines()
+    assert lines[1].index("R") == lines[2].index("^")
+
+
+def test_a_traceback_is_shown_only_on_request() -> None:
+    assert "Traceback" in zoo("info", "no_such_model", env={"ZOO_DEBUG": "1"}).err
+    assert "Traceback" not in zoo("info", "no_such_model", env={"ZOO_DEBUG": "0"}).err
+
+
+def test_an_error_nobody_foresaw_is_one_line_and_says_how_to_see_more(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    site.write({"sqlite3/__init__.py": "raise RuntimeError('the disk\\nis on fire')"})
+    outcome = zoo("list", site=site.folder)
+    assert outcome.code == 1
+    assert outcome.err.splitlines() == [
+        "error: unexpected RuntimeError: the disk is on fire",
+        "  try:   the same with ZOO_DEBUG=1 for the traceback",
+    ]
+
+
+def test_no_plugins_leaves_the_core_wherever_it_stands(acme: Site) -> None:
+    for words in (("--no-plugins", "plugins", "--json"), ("plugins", "--json", "--no-plugins")):
+        states = {record["namespace"]: record["state"] for record in json.loads(zoo(*words, site=acme.folder).out)}
+        assert (states["core"], states["acme"]) == ("ok", "disabled")
+
+
+def test_an_alias_is_set_used_and_forgotten(acme: Site) -> None:
+    assert zoo("alias", "set", "mine", "acme/tiny", site=acme.folder).code == 0
+    assert json.loads(zoo("alias", "ls", "--json", site=acme.folder).out) == {"mine": "acme/tiny"}
+    assert zoo("info", "mine", site=acme.folder).out.startswith("acme/tiny@1\n")
+    assert zoo("alias", "rm", "mine", site=acme.folder).code == 0
+    assert zoo("info", "mine", site=acme.folder).code == 1
+
+
+def test_a_reader_that_leaves_early_is_no_error(acme: Site) -> None:
+    listing = subprocess.Popen([EXECUTABLE, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert listing.stdout is not None
+    listing.stdout.close()
+    _, complaint = listing.communicate(timeout=60)
+    assert (listing.returncode, complaint) == (141, b"")
+
+
+def test_an_interrupted_command_ends_quietly(tmp_path: Path) -> None:
+    fifo = tmp_path / "input"
+    os.mkfifo(fifo)
+    waiting = subprocess.Popen(
+        [EXECUTABLE, "predict", "core/classifier", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert waiting.stdin is not None
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(2)  # it reads its standard input by now
+    waiting.send_signal(signal.SIGINT)
+    _, complaint = waiting.communicate(timeout=60)
+    assert (waiting.returncode, complaint) == (130, b"")
+
+
+COMMANDS = """
+    from zoo.plugin.hookspecs import CliCommand, hookimpl
+
+    def greet(words):
+        print("hello", *words)
+        return 3
+
+    @hookimpl
+    def cli_commands(event):
+        return [CliCommand("greet", "says hello", greet), CliCommand("list", "takes over", greet)]
+"""
+
+
+def test_a_plugins_command_is_found_when_typed_and_replaces_none_of_ours(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    site.plugin("acme", {**_manifest(), "hooks": ["cli_commands"]}, hooks=True, files={"hooks.py": COMMANDS})
+    assert zoo("greet", "you", "--loud", site=site.folder) == Outcome(3, "hello you --loud\n", "")
+    assert "acme/tiny" in zoo("list", site=site.folder).out
+    assert "did you mean 'greet'?" in zoo("gret", site=site.folder).err
+    assert "greet" not in zoo("--help", site=site.folder).out
+    assert "says hello" in zoo("help", "--all", site=site.folder).out
+
+
+def test_a_broken_command_of_a_plugin_is_blamed_on_it(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    site.plugin("acme", {**_manifest(), "hooks": ["cli_commands"]}, hooks=True, files={"hooks.py": "1 / 0"})
+    outcome = zoo("greet", site=site.folder)
+    assert outcome.code == 2
+    assert "zoo-acme" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_a_plugins_words_cannot_touch_the_screen(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    manifest = _manifest()
+    manifest["models"][0]["summary"] = "\x1b[2J\x1b]0;gotcha\x07 sound"
+    manifest["models"][0]["license"] = "MIT\x1b[31m"
+    site.plugin("acme", manifest)
+    said = zoo("list", site=site.folder).out + zoo("info", "acme/tiny", site=site.folder).out
+    said += zoo("plugins", site=site.folder).out
+    assert "acme/tiny" in said or "acme" in said
+    assert "\x1b" not in said
+
+
+def _manifest() -> dict[str, Any]:
+    return manifest_of("acme")
