@@ -53,7 +53,7 @@ PAGE_ORIENTATION = CheckpointSpec(
     num_classes=4,
     input=InputSpec(size=(224, 224), crop_pct=0.875, interpolation="lanczos", mean=IMAGENET_MEAN, std=IMAGENET_STD),
     config={"head_bias": False},
-    notes="How far a page of text is turned: 0, 90, 180 or 270 degrees. PaddleClas's PULC model.",
+    notes="How far a page of text is turned clockwise: 0, 90, 180 or 270 degrees. PaddleClas's PULC model.",
 )
 
 

@@ -32,16 +32,16 @@ def read_weights(event: ReadWeights) -> Mapping[str, Tensor] | None:
     return _initializers(event.path)
 
 
-def _initializers(path: str) -> dict[str, Tensor]:
+def _initializers(path: str) -> dict[str, Tensor] | None:
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
         graph = onnx.load(path, load_external_data=False).graph
-    except DecodeError as error:
-        raise FormatError(f"{path}: not an ONNX file: {error}") from error
-    outside = [t.name for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    if outside:
-        # Another file's path in a downloaded file is not to be followed.
-        raise FormatError(f"{path}: keeps its tensors in other files", found=outside[0])
-    return {t.name: torch.from_numpy(onnx.numpy_helper.to_array(t).copy()) for t in graph.initializer}
+        outside = [t.name for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+        if outside:  # another file's path in a downloaded file is not to be followed
+            raise FormatError(f"{path}: keeps its tensors in other files", found=outside[0])
+        arrays = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+        return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()} or None
+    except (DecodeError, TypeError, ValueError) as error:
+        raise FormatError(f"{path}: not an ONNX file that can be read: {error}") from error
