@@ -6,13 +6,17 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from platformdirs import user_cache_dir
 
 from synthetic_plugins import Site, manifest_of
+from zoo.paths import home
 from zoo_command import EXECUTABLE, Outcome, zoo, zoo_on_a_terminal
 
 HEAVY = ("torch", "torchvision", "timm", "numpy", "pydantic", "pluggy", "huggingface_hub", "transformers")
@@ -45,9 +49,10 @@ def acme(tmp_path: Path) -> Site:
     return site
 
 
-def imported(site: Site, told: Path, *words: str) -> tuple[Outcome, set[str]]:
+def imported(site: Site, told: Path, *words: str, env: Mapping[str, str] = {}) -> tuple[Outcome, set[str]]:
     """The outcome of a command, and every module it had imported when it ended."""
-    outcome = zoo(*words, site=site.folder, env={"IMPORTED": str(told), "PYTHONDONTWRITEBYTECODE": "1"})
+    recording = {"IMPORTED": str(told), "PYTHONDONTWRITEBYTECODE": "1"}
+    outcome = zoo(*words, site=site.folder, env={**recording, **env})
     return outcome, set(told.read_text().splitlines())
 
 
@@ -85,12 +90,24 @@ def test_nothing_heavy_is_imported_to_answer_from_data(acme: Site, tmp_path: Pat
 
 def test_a_warm_listing_imports_nothing_slow_either(acme: Site, tmp_path: Path) -> None:
     for _ in range(10):  # something may have been installed a moment ago, and then no cache is trusted
-        outcome, modules = imported(acme, tmp_path / "imported", "list")
+        default = {"ZOO_HOME": "", "XDG_CACHE_HOME": str(tmp_path / "caches")}  # as on a user's machine
+        outcome, modules = imported(acme, tmp_path / "imported", "list", env=default)
         if "zoo.catalog.rebuilding" not in modules:
             break
         time.sleep(1)
     assert "acme/tiny" in outcome.out
     assert not modules & {*HEAVY, *SLOW, "zoo.catalog.rebuilding"}
+    assert [path.name for path in (tmp_path / "caches").iterdir()] == ["zoo"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere platformdirs itself answers")
+@pytest.mark.parametrize("value", [None, "", " ", "/var/tmp/caches", "/var/tmp/caches/"])
+def test_the_zoos_home_is_where_platformdirs_puts_it(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZOO_HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if value is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+    assert os.path.normpath(home()) == user_cache_dir("zoo", appauthor=False)
 
 
 def test_plain_output_has_no_colours_and_does_not_depend_on_the_width(acme: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def home() -> str:
@@ -10,6 +11,9 @@ def home() -> str:
     chosen = os.environ.get("ZOO_HOME")
     if chosen:
         return os.path.abspath(os.path.expanduser(chosen))
-    from platformdirs import user_cache_dir  # only without ZOO_HOME: not on the way of every `zoo list`
+    if sys.platform == "linux":  # what platformdirs says too; importing it takes as long as a whole `zoo list`
+        caches = os.environ.get("XDG_CACHE_HOME", "").strip() or os.path.expanduser("~/.cache")
+        return os.path.join(caches, "zoo")
+    from platformdirs import user_cache_dir
 
     return user_cache_dir("zoo", appauthor=False)
