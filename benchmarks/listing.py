@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
 from benchmarks.measuring import Table, process_seconds, processes, shown_ratio, shown_seconds
 from benchmarks.synthetic_plugins import write_plugins
@@ -41,7 +40,7 @@ PEERS = {
 
 AT_SCALE = {
     "zoo list": (["list"], "≤ 4 x"),
-    "zoo list '*5_2*'": (["list", "*5_2*"], "≤ 4 x"),
+    "zoo list '*_large_patch14_224_*'": (["list", "*_large_patch14_224_*"], "≤ 4 x"),
     "zoo list --license permissive --max-params 30M": (["list", "--license", "permissive", "--max-params", "30M"], ""),
     "zoo plugins": (["plugins"], ""),
     "zoo info resnet50": (["info", "resnet50"], ""),
@@ -56,7 +55,8 @@ def against_peers(quick: bool) -> Table:
     budgets = {name: budget for name, (_, budget) in PEERS.items()}
     return Table(
         "Import and list",
-        "Whole processes, median, output thrown away; warm file system and, for the zoo, warm catalogue.",
+        "Whole processes, output thrown away; the file system is warm, the zoo's catalogue too. The minimum: what else "
+        "the machine does only ever adds.",
         ("process", "seconds", "of a bare interpreter", "budget"),
         _rows(seconds, "bare interpreter", budgets),
     )
@@ -91,8 +91,8 @@ def _cold(home: Path, environment: Mapping[str, str]) -> float:
 
 
 def _rows(seconds: Mapping[str, Sequence[float]], baseline: str, budgets: Mapping[str, str]) -> list[tuple[str, ...]]:
-    bare = median(seconds[baseline])
+    bare = min(seconds[baseline])
     return [
-        (name, shown_seconds(median(figures)), shown_ratio(median(figures) / bare), budgets.get(name, ""))
+        (name, shown_seconds(min(figures)), shown_ratio(min(figures) / bare), budgets.get(name, ""))
         for name, figures in seconds.items()
     ]

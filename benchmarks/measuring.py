@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import NamedTuple
-
-SUMMARY: dict[str, Callable[[Sequence[float]], float]] = {"median": statistics.median, "minimum": min}
 
 
 class Table(NamedTuple):
