@@ -20,7 +20,7 @@ TOLERANCE = 1e-5
 def randomised(model: nn.Module) -> nn.Module:
     """Random scales, biases and statistics too: at ones and zeros, swapped normalisations would not show."""
     for name, tensor in model.state_dict().items():
-        if not tensor.is_floating_point() or tensor.ndim > 1 and "layer_scale" not in name:
+        if not tensor.is_floating_point() or (tensor.ndim > 1 and "layer_scale" not in name):
             continue
         positive = name.endswith(("weight", "running_var")) or "layer_scale" in name
         tensor.uniform_(0.5, 1.5) if positive else tensor.uniform_(-0.1, 0.1)
