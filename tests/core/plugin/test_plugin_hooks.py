@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ HINT = """
     def error_hint(event):
         return f"{__name__}: {event.error}"
 """
+GUIDE = Path(__file__).parents[3] / "docs" / "writing_a_plugin.md"
 EVENT = ErrorHint(ValueError("a fault"))
 
 
@@ -153,6 +155,7 @@ def test_every_hook_and_every_event_is_documented() -> None:
     assert tuple(sorted(functions)) == HOOKS
     for name, function in functions.items():
         assert inspect.getdoc(function), name
+        assert f"`{name}`" in GUIDE.read_text(), name
         assert list(inspect.signature(function).parameters) == ["event"], name
         event = vars(hookspecs)[inspect.get_annotations(function)["event"]]
         for field in event._fields:

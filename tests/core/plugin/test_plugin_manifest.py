@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import given, settings, strategies as st
 from synthetic_plugins import Site, manifest_of
 from zoo.errors import ManifestError
 from zoo.plugin import manifest
-from zoo.plugin.manifest import IncompatibleError, NoManifestError, locate, parse, read, write
+from zoo.plugin.manifest import IncompatibleError, NoManifestError, locate, parse, read, read_header, write
 from zoo.plugin.scanner import EntryPoint
 from zoo.specs import CheckpointSpec, InputSpec, Metric, ModelSpec, PluginSpec
 
@@ -73,6 +74,15 @@ def test_what_is_written_is_read_back(spec: PluginSpec) -> None:
     text = write(spec)
     assert parse(text.encode()) == spec
     assert write(parse(text.encode())) == text
+
+
+def test_a_header_is_the_plugin_without_its_rows(site: Site) -> None:
+    site.plugin("acme", summary="s", schemas={"a": {}})
+    path = str(site.folder / "zoo_acme" / "zoo.json")
+    assert read_header(path) == replace(read(path), models=(), schemas={})
+    site.plugin("acme", api=[9, 9])
+    with pytest.raises(IncompatibleError):
+        read_header(path)
 
 
 def test_equal_plugins_give_equal_bytes_whatever_order_they_were_made_in() -> None:

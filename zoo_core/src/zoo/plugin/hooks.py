@@ -14,6 +14,7 @@ from zoo.plugin import hookspecs
 from zoo.plugin.discovery import inspect
 from zoo.plugin.hookspecs import ReadWeights, hookimpl as hookimpl
 from zoo.plugin.loading import load_object
+from zoo.plugin.manifest import read_header
 from zoo.plugin.scanner import Scan, scan
 from zoo.plugin.state import PluginRecord, as_error
 
@@ -93,11 +94,11 @@ def _providers(name: str) -> list[_Provider]:
 
 
 def _find_providers() -> list[_Provider]:
-    """The plugins with hooks. Only their manifests are read: a listing's worth of others is left alone."""
+    """The plugins with hooks. Of their manifests only the heads are read, of other plugins' nothing."""
     found = scan()
     addresses = {(e.name, e.distribution): e.value for e in found.entries if e.group == "zoo.hooks"}
     owners = [e for e in found.entries if e.group == "zoo.plugins" and (e.name, e.distribution) in addresses]
-    plugins = inspect(Scan(owners, [])).plugins
+    plugins = inspect(Scan(owners, []), read=read_header).plugins
     return sorted(
         _Provider(record, spec.hooks, addresses[record.namespace, record.distribution])
         for record, spec in plugins

@@ -90,28 +90,17 @@ def content(path: str) -> bytes:
         raise ManifestError(f"the manifest cannot be read: {error.strerror}") from None
 
 
+def read_header(path: str) -> PluginSpec:
+    """The plugin without its models and schemas, which are not looked at. Raises as `read` does."""
+    header = _json(content(path))
+    for rows in ("models", "schemas"):
+        header.pop(rows, None)
+    return _spec(header)
+
+
 def parse(data: bytes) -> PluginSpec:
     """`read` from the file's content."""
-    try:
-        manifest = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=_not_a_number,
-        )
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"not UTF-8: byte {error.start}") from None
-    except RecursionError:
-        raise ManifestError("nested too deep") from None
-    except ValueError as error:  # JSONDecodeError, and integers of thousands of digits
-        raise ManifestError(f"not JSON: {error}") from None
-    if not isinstance(manifest, dict):
-        raise ManifestError(f"expected an object, found {type(manifest).__name__}")
-    _check_values(manifest)
-    _check_compatible(manifest)
-    del manifest["schema"]
-    spec = PluginSpec.from_dict(manifest)
-    validate(spec)
-    return spec
+    return _spec(_json(data))
 
 
 def write(spec: PluginSpec) -> str:
@@ -155,6 +144,33 @@ def _hooked_folders(package: str) -> list[str]:
         return []
     known = list(spec.submodule_search_locations or ()) if spec else []
     return [folder for folder in (os.path.join(location, *rest) for location in known) if os.path.isdir(folder)]
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    try:
+        manifest = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_not_a_number,
+        )
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"not UTF-8: byte {error.start}") from None
+    except RecursionError:
+        raise ManifestError("nested too deep") from None
+    except ValueError as error:  # JSONDecodeError, and integers of thousands of digits
+        raise ManifestError(f"not JSON: {error}") from None
+    if not isinstance(manifest, dict):
+        raise ManifestError(f"expected an object, found {type(manifest).__name__}")
+    return manifest
+
+
+def _spec(manifest: dict[str, Any]) -> PluginSpec:
+    _check_values(manifest)
+    _check_compatible(manifest)
+    del manifest["schema"]
+    spec = PluginSpec.from_dict(manifest)
+    validate(spec)
+    return spec
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
