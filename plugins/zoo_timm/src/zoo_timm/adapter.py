@@ -93,7 +93,7 @@ class TimmClassifier(Classifier):
         super().__init__(config)
         options = _encoder_options(config, config.num_classes)
         self.encoder = build_encoder(self.architecture(config), {**options, **self.arguments(config)})
-        self.input_spec = encoder_input(self.encoder, config.image_size)
+        self.input_spec = self._takes = encoder_input(self.encoder, config.image_size)
         self._classifier = classifier_path(self.encoder)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -126,7 +126,7 @@ class TimmClassifier(Classifier):
     def forward(
         self, images: Tensor, targets: Tensor | None = None, *, output_features: bool = False
     ) -> dict[str, Any]:
-        check_images(self.encoder, images, self.input_spec)
+        check_images(self.encoder, images, self._takes)
         outputs: dict[str, Any] = {}
         if output_features:
             tokens, outputs["features"] = self.encoder.forward_intermediates(images, output_fmt="NCHW")
@@ -141,7 +141,7 @@ class TimmClassifier(Classifier):
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → one vector an image (B, D): what the classifier sees."""
-        check_images(self.encoder, images, self.input_spec)
+        check_images(self.encoder, images, self._takes)
         embeddings: Tensor = self.encoder.forward_head(self.encoder.forward_features(images), pre_logits=True)
         return embeddings
 
@@ -209,14 +209,14 @@ class TimmBackbone(Backbone):
         super().__init__(config)
         options = _encoder_options(config, num_classes=0)
         self.encoder = build_encoder(config.architecture, {**options, **config.arguments})
-        self.input_spec = encoder_input(self.encoder, config.image_size)
+        self.input_spec = self._takes = encoder_input(self.encoder, config.image_size)
         table = map_table(self.encoder)
         self.indices = choose_maps(table, config.out_indices, config.architecture)
         self.channels = tuple(table[i].channels for i in self.indices)
         self.strides = tuple(table[i].stride for i in self.indices)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        check_images(self.encoder, images, self.input_spec)
+        check_images(self.encoder, images, self._takes)
         return self.encoder.forward_intermediates(
             images, indices=list(self.indices), output_fmt="NCHW", intermediates_only=True, stop_early=True
         )
@@ -224,7 +224,7 @@ class TimmBackbone(Backbone):
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → one vector an image (B, D): what the classifier of the whole model sees."""
         classifier_of(self.encoder)
-        check_images(self.encoder, images, self.input_spec)
+        check_images(self.encoder, images, self._takes)
         return self.encoder.forward_head(self.encoder.forward_features(images), pre_logits=True)
 
     def key_maps(self) -> Mapping[str, StateMap]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import timm
@@ -15,6 +16,7 @@ from zoo.errors import InputError, OptionError, UnsupportedError
 from zoo.models.model import evaluating
 from zoo.specs import InputSpec
 from zoo_timm.inputs import input_spec, with_channels
+from zoo_timm.maps import map_table
 
 # Heads that keep more than `classifier(embeddings)` behind the name of their classifier: maps go in, or there is a
 # normalisation in between. timm gives no other sign of it.
@@ -34,6 +36,26 @@ _WHOLE_HEADS: Mapping[str, tuple[str, ...]] = {
 # Heads whose reset takes the second, distilled classifier away unless told not to.
 _FORGETS_DISTILLATION = frozenset({"IFormer", "RepVit"})
 
+# Families that neither pad nor crop: a size is whole cells of the coarsest map, or of what is said here.
+_WHOLE_CELLS = frozenset(
+    {
+        "DLA",
+        "DeepseekVitClassifier",
+        "DeepseekVitEncoder",
+        "Eva",
+        "Gemma4VitClassifier",
+        "Gemma4VitEncoder",
+        "HieraDet",
+        "HighResolutionNet",
+        "NaFlexVit",
+        "Qwen3VitClassifier",
+        "Qwen3VitEncoder",
+        "VisionTransformer",
+        "VisionTransformerSAM",
+    }
+)
+_CELLS: Mapping[str, int] = {"CSATv2": 8, "TResNet": 4}
+
 
 def build_encoder(architecture: str, options: Mapping[str, Any]) -> nn.Module:
     """A timm model with random weights. Options that are None are left to the architecture.
@@ -49,31 +71,55 @@ def build_encoder(architecture: str, options: Mapping[str, Any]) -> nn.Module:
             found="near: " + ", ".join(near) if near else None,
             fix=f'architecture="{near[0]}"' if near else 'zoo list "timm/*"',
         )
+    cfg = timm.get_pretrained_cfg(architecture)
     chosen = {name: value for name, value in options.items() if value is not None}
-    if not timm.get_pretrained_cfg(architecture).fixed_input_size:
+    if not cfg.fixed_input_size:
         chosen.pop("img_size", None)  # nothing in it depends on the size
     try:
+        if "img_size" in chosen:
+            _try_size(architecture, chosen)
         return timm.create_model(architecture, **chosen)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise OptionError(
             f"timm cannot build {architecture}: {error}",
             asked=", ".join(f"{name}={value!r}" for name, value in chosen.items()),
-            fix="leave out what this architecture does not take",
+            fix=f"image_size={cfg.input_size[1]}" if "img_size" in chosen else "leave out what it does not take",
         ) from error
+
+
+def _try_size(architecture: str, options: Mapping[str, Any]) -> None:
+    """Run the architecture once on the meta device at the size asked for: many build for sizes they cannot take."""
+    size = options["img_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    with torch.device("meta"), torch.no_grad():
+        encoder = timm.create_model(architecture, **options).eval()
+        encoder.forward_features(torch.empty(1, options.get("in_chans", 3), height, width))
 
 
 def encoder_input(encoder: nn.Module, image_size: int | tuple[int, int] | None) -> InputSpec:
     """How images become the encoder's input, for the channels and the size it was built with."""
     built = get_model_input_config(encoder)
     channels, height, width = built["input_size"]
-    cfg = encoder.pretrained_cfg | {"fixed_input_size": built["fixed_input_size"]}
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
-    return with_channels(input_spec(cfg), channels).with_size(*(image_size or (height, width)))
+    spec = with_channels(input_spec(encoder.pretrained_cfg), channels).with_size(*(image_size or (height, width)))
+    return replace(spec, fixed_size=built["fixed_input_size"], divisor=size_divisor(encoder))
+
+
+def size_divisor(encoder: nn.Module) -> int:
+    """What the sides of an image must be multiples of, in pixels."""
+    family = type(encoder).__name__
+    if family in _WHOLE_CELLS and not get_model_input_config(encoder)["fixed_input_size"]:
+        return max(info.stride for info in map_table(encoder))
+    return _CELLS.get(family, 1)
 
 
 def check_images(encoder: nn.Module, images: Tensor, spec: InputSpec) -> None:
-    """Refuse what the encoder cannot take, with what it expects. Raises `InputError`."""
+    """Refuse what the encoder cannot take, with what it expects. Raises `InputError`.
+
+    Args:
+        spec: `encoder_input` of the encoder.
+    """
     if images.ndim != 4 or images.shape[0] == 0 or images.shape[1] != spec.channels:
         raise InputError(
             f"expected a batch of images (B, {spec.channels}, H, W)",
@@ -86,22 +132,44 @@ def check_images(encoder: nn.Module, images: Tensor, spec: InputSpec) -> None:
             found=f"{images.dtype}",
             fix="model.predict(images) preprocesses photographs",
         )
+    dtype = next(encoder.parameters()).dtype
+    if images.dtype != dtype and not torch.is_autocast_enabled(images.device.type):
+        raise InputError(
+            f"expected images of {dtype}, as the weights are", found=f"{images.dtype}", fix=f"images.to({dtype})"
+        )
     if spec.fixed_size and (images.shape[2], images.shape[3]) != spec.size:
         raise InputError(
             f"this model takes images of {spec.size[0]} x {spec.size[1]} pixels only",
             found=f"{images.shape[2]} x {images.shape[3]}",
             fix=f"image_size=({images.shape[2]}, {images.shape[3]}) builds a model for them",
         )
+    if images.shape[2] % spec.divisor or images.shape[3] % spec.divisor:
+        raise InputError(
+            f"this model takes images whose sides are multiples of {spec.divisor} pixels",
+            found=f"{images.shape[2]} x {images.shape[3]}",
+            fix=f"pad or resize to {_up(images.shape[2], spec.divisor)} x {_up(images.shape[3], spec.divisor)}",
+        )
+
+
+def _up(side: int, divisor: int) -> int:
+    return -(-side // divisor) * divisor
 
 
 def classifier_of(encoder: nn.Module) -> Any:
     """timm's classifier: a module, or several of a family with several. Raises `UnsupportedError` where none can be."""
-    if not hasattr(encoder, "get_classifier"):  # timm's plain encoders
+    if gives_maps_only(encoder):
         raise UnsupportedError(
-            f"{type(encoder).__name__} is an encoder without a classifier",
-            fix="zoo_timm.TimmBackbone, or features_only=True",
+            f"{type(encoder).__name__} gives feature maps only, neither embeddings nor logits", fix="features_only=True"
         )
-    return encoder.get_classifier()
+    try:
+        return encoder.get_classifier()
+    except AttributeError:  # looked for inside a head that was taken away as a whole
+        return nn.Identity()
+
+
+def gives_maps_only(encoder: nn.Module) -> bool:
+    """Whether it is one of timm's plain encoders, which have no place for a head."""
+    return not hasattr(encoder, "get_classifier")
 
 
 def classifier_path(encoder: nn.Module) -> str | None:

@@ -27,7 +27,6 @@ def input_spec(cfg: Mapping[str, Any]) -> InputSpec:
         channels=channels,
         mean=tuple(cfg["mean"]),
         std=tuple(cfg["std"]),
-        fixed_size=cfg["fixed_input_size"],
     )
 
 

@@ -18,7 +18,7 @@ class MapInfo(NamedTuple):
 
 
 # Where timm's declaration and the maps that come differ: class name -> strides in order.
-_MEASURED_STRIDES: Mapping[str, tuple[int, ...]] = {}
+_MEASURED_STRIDES: Mapping[str, tuple[int, ...]] = {"TResNet": (4, 4, 8, 16, 32)}
 
 
 def map_table(encoder: nn.Module) -> tuple[MapInfo, ...]:

@@ -145,8 +145,8 @@ def _converted(convert: Conversion, tensors: Mapping[str, Tensor], architecture:
             del gone[source]
     return MappedState(
         dict(state),
-        {name: "left out by timm's conversion" for name in gone},
-        {name: "rebuilt by timm's conversion" for name in changed},
+        dict.fromkeys(gone, "left out by timm's conversion"),
+        dict.fromkeys(changed, "rebuilt by timm's conversion"),
         origins,
     )
 
