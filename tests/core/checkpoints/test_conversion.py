@@ -121,7 +121,7 @@ def test_a_file_without_weights_says_what_it_holds(tmp_path: Path, store: Store,
 
 def test_other_files_are_format_errors(tmp_path: Path, store: Store) -> None:
     path = tmp_path / "x.pth"
-    for junk in (b"", b"hello", pickle.dumps({"a": 1}), b"PK\x03\x04" + b"\0" * 50, b"\x80\x02."):
+    for junk in (b"", b"hello", pickle.dumps({"a": 1}, protocol=2), b"PK\x03\x04" + b"\0" * 50, b"\x80\x02."):
         path.write_bytes(junk)
         with pytest.raises(FormatError):
             convert("a" * 64, str(path), store)

@@ -107,6 +107,11 @@ def test_an_announced_length_is_not_believed_before_it_is_checked(tmp_path: Path
     tracemalloc.stop()
 
 
+def test_an_absurd_length_is_refused_where_the_size_is_unknown() -> None:
+    with pytest.raises(FormatError, match="would have"):
+        peek_header(lambda begin, end: ((25_000_001).to_bytes(8, "little"), None), "there")
+
+
 def test_a_file_that_is_not_there_is_a_format_error(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot be read"):
         read_header(str(tmp_path / "nothing"))

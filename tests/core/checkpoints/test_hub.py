@@ -221,6 +221,17 @@ def test_a_token_opens_what_is_private_and_never_reaches_the_cdn(
     assert all("authorization" not in request.headers for request in hub.of("cdn", "GET"))
 
 
+def test_a_hub_cache_that_cannot_be_written_is_named(
+    hub: LoopbackHub, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hub.add("acme/model", "weights.safetensors", DATA)
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
+    with pytest.raises(SourceError, match="cache cannot be written") as caught:
+        fetch([SOURCE], store=store)
+    assert "HF_HOME=" in str(caught.value.fix)
+
+
 def test_a_wrong_token_is_named(hub: LoopbackHub, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("acme/model", "weights.safetensors", DATA)
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")

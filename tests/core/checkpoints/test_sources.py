@@ -54,10 +54,12 @@ def test_a_package_that_is_not_installed_says_what_to_install(store: Store) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["some_weights/other.pth", "../secret", "some_weights/../../secret", "some_weights", ""]
+    "path",
+    ["some_weights/other.pth", "../secret", "some_weights/../secret", "some_weights/../../secret", "some_weights", ""],
 )
 def test_only_files_of_the_package_are_found(package: Path, path: str) -> None:
     (package.parents[2] / "secret").write_bytes(b"")
+    (package.parents[3] / "secret").write_bytes(b"")
     with pytest.raises(SourceError, match=r"1\.2 is installed, but has no such file"):
         local_path(f"pkg://some-weights/{path}")
 
@@ -149,10 +151,9 @@ def test_the_store_answers_first_and_remembers_where_it_came_from(
     assert first.source == f"hf://acme/model@{commit}/w.pth"
 
 
-def test_without_a_digest_a_local_source_comes_before_a_pinned_remote_one(
-    hub: LoopbackHub, package: Path, store: Store
-) -> None:
+def test_without_a_digest_the_order_alone_decides(hub: LoopbackHub, package: Path, store: Store) -> None:
     url = hub.serve("/w", DATA[::-1])
+    assert fetch([hub.serve("/v", b"first"), PACKAGED], store=store).sha256 == hashlib.sha256(b"first").hexdigest()
     fetch([url], store=store)
     assert fetch([PACKAGED, url], store=store).source == PACKAGED
     assert fetch([url, PACKAGED], store=store).source == url

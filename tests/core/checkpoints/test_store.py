@@ -212,6 +212,13 @@ def test_a_file_edited_in_place_is_noticed_even_with_its_times_set_back(store: S
         store.adopt(str(path), Wanted(SHA), "pkg://x/weights")
 
 
+def test_a_fresh_file_is_hashed_once_its_clock_has_moved_on(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"fresh")
+    store.digest(str(path))  # from here on a change has another time than the one that was recorded
+    assert time.time_ns() - os.stat(path).st_mtime_ns >= 20_000_000
+
+
 def test_an_edit_right_after_hashing_is_noticed(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "weights"
     for count in range(30):  # within one tick of the file system's clock, times alone would not tell

@@ -14,7 +14,7 @@ import pytest
 from loopback_hub import Fault, LoopbackHub
 from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.store import Store
-from zoo.errors import CheckpointError, DigestError, OfflineError, SourceError
+from zoo.errors import DigestError, OfflineError, SourceError
 
 DATA = os.urandom(400_000)
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -94,6 +94,22 @@ def test_a_damaged_partial_download_is_started_over(hub: LoopbackHub, store: Sto
     assert blobs(store) == []
 
 
+def test_a_damaged_partial_download_is_forgotten_even_if_the_next_attempt_fails(hub: LoopbackHub, store: Store) -> None:
+    url = hub.serve("/w", DATA)
+    os.makedirs(f"{store.root}/blobs/tmp")
+    Path(f"{store.root}/blobs/tmp/{SHA}.dead").write_bytes(b"\0" * 100_000)
+    hub.cdn_faults = [Fault(), *[Fault(status=503)] * 3]
+    with pytest.raises(SourceError, match="HTTP 503"):
+        fetch([url], sha256=SHA, store=store)
+    assert store.partials(SHA) == []
+
+
+def test_a_time_limit_that_is_no_number_is_refused(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_TIMEOUT", "soon")
+    with pytest.raises(SourceError, match="number of seconds"):
+        fetch([hub.serve("/w", DATA)])
+
+
 def test_a_server_without_ranges_is_read_again_up_to_the_break(hub: LoopbackHub, store: Store) -> None:
     url = hub.serve("/w", DATA)
     hub.cdn_faults = [Fault(cut_after=100_000), Fault(no_ranges=True)]
@@ -124,9 +140,11 @@ def test_wrong_bytes_stay_nowhere(hub: LoopbackHub, store: Store) -> None:
 def test_redirects_are_followed_on_this_machine_only_to_where_it_is_safe(hub: LoopbackHub, store: Store) -> None:
     url = hub.serve("/w", DATA)
     assert fetch([hub.redirect("/old", url)], store=store).sha256 == SHA
-    for target in ("http://example.com/w", "ftp://example.com/w", "file:///etc/passwd"):
-        with pytest.raises(CheckpointError):
+    for target in ("http://example.com/w", "ftp://example.com/w"):
+        with pytest.raises(SourceError, match="https only"):
             fetch([hub.redirect("/bad", target)], store=store)
+    with pytest.raises(SourceError, match="HTTP 302"):
+        fetch([hub.redirect("/bad", "file:///etc/passwd")], store=store)
 
 
 def test_plain_http_is_refused_beyond_this_machine(store: Store) -> None:

@@ -7,6 +7,7 @@ imported; endpoint and cache are therefore read here at each call.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -122,6 +123,9 @@ _CLIENT_ERRORS = (errors.HTTPError, OSError, ValueError, RuntimeError)  # type: 
 """What the client raises: HTTP and transport errors, broken connections, invalid names, its xet library's errors."""
 
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+
+
 class Told(NamedTuple):
     """A client's error in our words. unreachable: the Hub did not answer, so what the cache has may serve."""
 
@@ -146,6 +150,11 @@ def _told(source: str, place: HubFile, error: Exception) -> Told:
     elif isinstance(error, errors.RepositoryNotFoundError) or status == 404:
         why = f"the Hub has no repository {place.repo!r}, or none that you may see"
         fix = "check the name; for a private or gated one: HF_TOKEN=… or hf auth login"
+    elif isinstance(error, OSError) and error.errno in _DISK:
+        why, fix = (
+            f"the Hub's cache cannot be written: {error.strerror}",
+            "free some space, or: HF_HOME=/path/with/space",
+        )
     elif isinstance(error, ValueError):
         why, fix = f"not a name on the Hub: {error}", "hf://org/repo[@revision]/file"
     else:

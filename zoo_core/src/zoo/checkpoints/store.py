@@ -136,34 +136,25 @@ class Store:
             CheckpointError: it cannot be read, or changes while it is read.
         """
         path = os.path.realpath(path)
-        try:
-            size = os.stat(path).st_size
-            wanted._replace(sha256=None).check("", size, source)  # the cheap half first
-            sha256 = self.digest(path)
-        except OSError as error:
-            raise CheckpointError(f"{source}: cannot read {path}: {error.strerror or error}") from error
+        size = _size(path) or 0
+        wanted._replace(sha256=None).check("", size, source)  # the cheap half first
+        sha256 = self.digest(path)
         wanted.check(sha256, size, source)
         if self._read("places", sha256).get("path") != path:
             self._write("places", sha256, {"path": path})
         return Blob(sha256, size, path)
 
     def digest(self, path: str) -> str:
-        """The SHA-256 of a file elsewhere, from the record if the file has not changed since it was hashed."""
+        """The SHA-256 of a file elsewhere, from the record if the file has not changed since it was hashed.
+
+        Raises:
+            CheckpointError: it cannot be read, or changes while it is read.
+        """
         path = os.path.realpath(path)
-        known = self._known_digest(path)
-        if known:
-            return known
-        seen = _stamp(path)
-        age = time.time_ns() - max(seen[1], seen[2])
-        if 0 <= age < _CLOCK_TICK:  # a change right after would bear the same time: let the clock move on first
-            time.sleep((_CLOCK_TICK - age) / 1e9)
-        sha256 = digest_of(path)
-        if _stamp(path) != seen:
-            raise CheckpointError(f"{path} changed while it was being read", fix="try again when it is complete")
-        coarse = seen[1] % 1_000_000_000 == 0 and age < _COARSE_TICK
-        if age >= 0 and not coarse:
-            self._write("digests", _key(path), {"path": path, "stamp": seen, "sha256": sha256})
-        return sha256
+        try:
+            return self._known_digest(path) or self._new_digest(path)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
 
     def verify(self, sha256: str) -> bool:
         """Whether the blob is there and its bytes still have that digest. Reads the whole file."""
@@ -220,7 +211,8 @@ class Store:
                 _write_all(file, chunk)
                 size += len(chunk)
             hashing.result()
-            os.fchmod(file.fileno(), 0o444)
+            # Through the open file where the system can: another writer may have discarded the name meanwhile.
+            os.chmod(file.fileno() if os.chmod in os.supports_fd else temp, 0o444)
             os.fsync(file.fileno())
         return digest.hexdigest(), size
 
@@ -252,6 +244,19 @@ class Store:
             return str(record["sha256"]) if _stamp(path) == record.get("stamp") else None
         except OSError:
             return None
+
+    def _new_digest(self, path: str) -> str:
+        seen = _stamp(path)
+        age = time.time_ns() - max(seen[1], seen[2])
+        if 0 <= age < _CLOCK_TICK:  # a change right after would bear the same time: let the clock move on first
+            time.sleep((_CLOCK_TICK - age) / 1e9)
+        sha256 = digest_of(path)
+        if _stamp(path) != seen:
+            raise CheckpointError(f"{path} changed while it was being read", fix="try again when it is complete")
+        coarse = seen[1] % 1_000_000_000 == 0 and age < _COARSE_TICK
+        if age >= 0 and not coarse:
+            self._write("digests", _key(path), {"path": path, "stamp": seen, "sha256": sha256})
+        return sha256
 
     def _record_path(self, kind: str, key: str) -> str:
         return os.path.join(self.root, "records", kind, key[:2], f"{key}.json")

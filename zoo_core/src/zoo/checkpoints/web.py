@@ -124,7 +124,15 @@ def _continued(reply: Any, reached: int, validator: str, wanted: Wanted, source:
 
 def _open(source: str, headers: dict[str, str]) -> Any:
     request = Request(source, headers={"User-Agent": "zoo", "Accept-Encoding": "identity", **headers})
-    return build_opener(_Redirects).open(request, timeout=float(os.environ.get("ZOO_TIMEOUT") or 20))
+    return build_opener(_Redirects).open(request, timeout=_patience())
+
+
+def _patience() -> float:
+    text = os.environ.get("ZOO_TIMEOUT") or "20"
+    try:
+        return float(text)
+    except ValueError:
+        raise SourceError(f"ZOO_TIMEOUT is a number of seconds, not {text!r}", fix="ZOO_TIMEOUT=60") from None
 
 
 class _Redirects(HTTPRedirectHandler):
