@@ -79,7 +79,7 @@ class PluginError(ZooError):
 
     Attributes:
         namespace: the plugin at fault.
-        state: one of `zoo.plugins.STATES`.
+        state: one of `zoo.plugin.state.STATES`.
     """
 
     code = "plugin"
