@@ -16,7 +16,11 @@ from benchmarks.measuring import Table, in_turns, shown_ratio, shown_seconds
 
 
 class Size(NamedTuple):
-    """One size that all sides have: its name here and there, and transformers' configuration of it."""
+    """One size that all sides have.
+
+    ref: here, with a checkpoint that is on the Hub. timm: there; `timm/<timm>.<tag>` is its repository.
+    transformers: the family and the configuration that make it the same size.
+    """
 
     title: str
     ref: str
@@ -26,11 +30,11 @@ class Size(NamedTuple):
 
 
 SIZES = (
-    Size("MobileNetV2, 3.5M", "mobilenetv2", "mobilenetv2_100", ("MobileNetV2", {}), ""),
-    Size("ViT-B/16, 86M", "timm/vit_base_patch16_224", "vit_base_patch16_224", ("ViT", {}), "≥ 10 x"),
+    Size("MobileNetV2, 3.5M", "mobilenetv2.ra_in1k", "mobilenetv2_100", ("MobileNetV2", {}), ""),
+    Size("ViT-B/16, 86M", "timm/vit_base_patch16_224.augreg_in1k", "vit_base_patch16_224", ("ViT", {}), "≥ 10 x"),
     Size(
         "ViT-L/16, 304M",
-        "timm/vit_large_patch16_224",
+        "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
         "vit_large_patch16_224",
         ("ViT", {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}),
         "≥ 40 x",
@@ -53,7 +57,8 @@ def creating(quick: bool) -> list[Table]:
         Table(
             "Creating a pretrained model",
             "Random weights in each library's own published format, local files, warm page cache; fresh processes in "
-            "turns, imports and first uses not counted; median. The zoo opens the file that timm opens.",
+            "turns, imports and first uses not counted; median. The zoo opens the very bytes that timm opens, from its "
+            "store, as after a first download.",
             ("model, by whom", "create", "÷ zoo", "budget", "create and first forward", "÷ zoo"),
             seconds,
         ),
@@ -81,7 +86,8 @@ def _measure(size: Size, folder: Path, rounds: int) -> dict[str, list[Figures]]:
         def run() -> float:
             command = [sys.executable, "-m", "benchmarks.one_create", json.dumps(request)]
             environment = {**os.environ, "ZOO_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            environment["HF_HOME"] = str(folder / "hub")
+            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
             figures.setdefault(subject, []).append(json.loads(done.stdout))
             return figures[subject][-1]["create"]
 
@@ -92,16 +98,28 @@ def _measure(size: Size, folder: Path, rounds: int) -> dict[str, list[Figures]]:
 
 
 def _write_files(size: Size, folder: Path) -> None:
-    """Random weights, as timm and as transformers publish them. In a process of its own: this one stays small."""
+    """Random weights, as timm and as transformers publish them, timm's also as the zoo has them once it has fetched
+    them: from a hub on this machine. In a process of its own: this one stays small."""
     family, options = size.transformers
+    tag = size.ref.partition(".")[2]
     code = f"""
 import timm, transformers
 from safetensors.torch import save_model
 save_model(timm.create_model({size.timm!r}), {str(_timm_file(size, folder))!r})
 config = transformers.{family}Config(**{options!r}, num_labels=1000)
 transformers.{family}ForImageClassification(config).save_pretrained({str(_transformers_folder(size, folder))!r})
+
+import os, pathlib, loopback_hub
+with loopback_hub.running_hub() as hub:
+    os.environ["HF_ENDPOINT"] = hub.endpoint
+    weights = pathlib.Path({str(_timm_file(size, folder))!r}).read_bytes()
+    hub.add("timm/{size.timm}.{tag}", "model.safetensors", weights)
+    import zoo
+    zoo.create({size.ref!r}, pretrained=True)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    environment = {**os.environ, "ZOO_HOME": str(folder / "home"), "HF_HOME": str(folder / "hub")}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1] / "tests")
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def _timm_file(size: Size, folder: Path) -> Path:

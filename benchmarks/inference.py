@@ -12,7 +12,7 @@ MODELS = (
     ("resnet50", "resnet50"),
     ("vgg11", "vgg11"),
     ("mobilenetv2", "mobilenetv2_100"),
-    ("mobilenetv3_l", "mobilenetv3_large_100"),
+    ("mobilenetv3_large", "mobilenetv3_large_100"),
     ("efficientnet_b0", "efficientnet_b0"),
     ("efficientnet_lite0", "tf_efficientnet_lite0"),
     ("convnext_t", "convnext_tiny"),

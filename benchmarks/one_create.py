@@ -23,7 +23,7 @@ def _zoo(warm: str, ref: str, file: str) -> Callable[[bool], Any]:
     def make(small: bool) -> Any:
         if small:
             return zoo.create(warm).eval()
-        return zoo.create(ref, checkpoint=f"file://{file}", format="timm")
+        return zoo.create(ref, pretrained=True)
 
     return make
 
