@@ -118,6 +118,13 @@ def test_an_egg_folder_is_seen_as_importlib_metadata_sees_it(tmp_path: Path) -> 
     assert (entry.distribution, entry.version) == ("zoo-acme", "1.5") == (normalized(theirs.name), theirs.version)
 
 
+def test_a_description_is_not_taken_for_a_header(site: Site) -> None:
+    site.write({"zoo_acme.egg-info/PKG-INFO": "Name: zoo-acme\n\nVersion: 9\n"})
+    site.write({"zoo_acme.egg-info/entry_points.txt": "[zoo.plugins]\nacme = zoo_acme:zoo.json"})
+    [entry] = scan([str(site.folder)]).entries
+    assert (entry.distribution, entry.version) == ("zoo-acme", "")
+
+
 @pytest.mark.parametrize("kind", ["pipe", "folder", "dangling link", "loop", "zeros"])
 def test_an_entry_points_file_that_is_no_file_is_no_trouble(site: Site, kind: str) -> None:
     site.install("zoo-fine", "[zoo.plugins]\nfine = zoo_fine:zoo.json")
