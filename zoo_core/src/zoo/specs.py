@@ -89,8 +89,11 @@ class InputSpec(Record):
     divisor: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.size) < 1 or not 0 < self.crop_pct <= 4:
+        sound = min(self.size) >= 1 and max(self.size) < 10**6 and 0.01 <= self.crop_pct <= 4
+        if not sound or min(self.resize_to) < 1:
             raise ManifestError(f"InputSpec: size {self.size} and crop_pct {self.crop_pct} make no image")
+        if self.channels < 1 or self.divisor < 1:
+            raise ManifestError(f"InputSpec: channels {self.channels} and divisor {self.divisor} are at least 1")
         if not len(self.mean) == len(self.std) == self.channels:
             raise ManifestError(f"InputSpec: mean and std need {self.channels} values, one a channel")
         if min(self.std) <= 0:
@@ -257,7 +260,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if origin is not None:  # Mapping[str, Any]
         hint = Mapping
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < 2**1023 else math.inf  # JSON knows larger integers than floats
     if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
         raise ManifestError(f"{where}: expected {hint.__name__}, found {type(value).__name__}")
     if hint is float and not math.isfinite(value):
