@@ -74,6 +74,12 @@ def test_the_same_tensors_make_the_same_file() -> None:
     assert first == b"".join(serialize(dict(reversed(tensors.items())), {"y": "2", "x": "1"}))
 
 
+def test_written_tensors_are_aligned_in_the_file(tmp_path: Path) -> None:
+    write_weights(str(tmp_path / "f"), {"a": torch.ones(1, dtype=torch.bool), "b": torch.ones(3, dtype=torch.float64)})
+    header = read_header(str(tmp_path / "f"))
+    assert (header.start + header.spans["b"][0]) % 8 == 0
+
+
 def test_training_on_mapped_weights_never_touches_the_file(tmp_path: Path) -> None:
     path = str(tmp_path / "f")
     write_weights(path, nn.Linear(64, 64).state_dict())

@@ -44,7 +44,8 @@ def test_a_file_comes_through_the_redirect_with_its_commit_pinned(hub: LoopbackH
 def test_it_lands_in_the_hubs_own_cache_where_other_tools_find_it(hub: LoopbackHub, store: Store) -> None:
     hub.add("acme/model", "weights.safetensors", DATA)
     got = fetch([SOURCE], store=store)
-    assert got.path.startswith(os.path.realpath(os.environ["HF_HOME"]))
+    assert got.path.startswith(os.environ["HF_HOME"])
+    assert got.path.endswith("/weights.safetensors")
 
 
 def test_a_file_the_hub_cache_holds_is_not_downloaded_again(hub: LoopbackHub, store: Store, tmp_path: Path) -> None:
@@ -86,9 +87,7 @@ def test_a_revision_is_honoured(hub: LoopbackHub, store: Store) -> None:
     hub.add("acme/model", "weights.safetensors", DATA[::-1])
     hub.add("acme/model", "weights.safetensors", b"pr", branch="refs/pr/1")
     assert fetch([f"hf://acme/model@{old}/weights.safetensors"], store=store).sha256 == SHA
-    assert fetch(["hf://acme/model@refs/pr/1/weights.safetensors"], store=store).path.endswith(
-        hashlib.sha256(b"pr").hexdigest()
-    )
+    assert Path(fetch(["hf://acme/model@refs/pr/1/weights.safetensors"], store=store).path).read_bytes() == b"pr"
 
 
 def test_other_bytes_than_declared_are_refused_before_they_are_downloaded(hub: LoopbackHub, store: Store) -> None:

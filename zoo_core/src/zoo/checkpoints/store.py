@@ -76,7 +76,7 @@ class Store:
         found = _size(path)
         if found is None:
             path = str(self._read("places", sha256).get("path", ""))
-            if not path or self._known_digest(path) != sha256:
+            if not path or self._known_digest(os.path.realpath(path)) != sha256:
                 return None
             found = _size(path)
         if found is None or size not in (None, found):
@@ -135,7 +135,7 @@ class Store:
             DigestError: not the promised bytes.
             CheckpointError: it cannot be read, or changes while it is read.
         """
-        path = os.path.realpath(path)
+        path = os.path.abspath(path)  # not the target of a link: a name in the Hub's cache tells the file's format
         size = _size(path) or 0
         wanted._replace(sha256=None).check("", size, source)  # the cheap half first
         sha256 = self.digest(path)
