@@ -102,11 +102,9 @@ def _package_of(name: str) -> tuple[str, str] | None:
 def _in_folder(folder: str) -> Project:
     found: list[str] = []
     for parent in (os.path.join(folder, "src"), folder):
-        names = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
-        found += [
-            os.path.join(parent, name) for name in names if os.path.isfile(os.path.join(parent, name, "catalog.py"))
-        ]
-    if not found and os.path.isfile(os.path.join(folder, "catalog.py")):
+        names = filter(str.isidentifier, sorted(os.listdir(parent)) if os.path.isdir(parent) else [])
+        found += [package for name in names if _has_catalog(package := os.path.join(parent, name))]
+    if not found and os.path.basename(folder).isidentifier() and _has_catalog(folder):
         found = [folder]
     if len(found) != 1:
         what = "no catalog.py" if not found else f"{len(found)} catalogues"
@@ -116,6 +114,10 @@ def _in_folder(folder: str) -> Project:
     package = found[0]
     root, name = os.path.split(package)
     return Project(f"{name}.catalog", package, root, _folder_above(root))
+
+
+def _has_catalog(package: str) -> bool:
+    return os.path.isfile(os.path.join(package, "catalog.py"))
 
 
 def _folder_above(root: str) -> str:
