@@ -121,7 +121,8 @@ def create_external(
             component = factory.as_backbone(config, out_indices)  # type: ignore[attr-defined]  # of classifiers
         else:
             component = factory(config)
-    weights = read_tensors(weights_path)
+    # A folder of the caller's may be written over while it is in use; the Hub's cache is not.
+    weights = read_tensors(weights_path, mapped=not ref.startswith("file://"))
     component.load_report = load_weights(
         component, weights.tensors, format=record["format"], source=source, device=device, dtype=dtype
     )

@@ -1,4 +1,8 @@
-"""Writing safetensors: complete or not at all."""
+"""Writing safetensors: complete or not at all, one tensor at a time.
+
+The safetensors package returns a file as one piece of memory, or writes it where it can be seen half done. A large
+model is to stream into the store, hashed on the way, without a second copy of itself.
+"""
 
 from __future__ import annotations
 
