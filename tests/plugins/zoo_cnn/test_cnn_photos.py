@@ -29,6 +29,7 @@ def test_packaged_weights_give_the_reference_implementations_answers(model: str)
 def needs(model: str) -> None:
     """Skip where the package with the weights is not installed."""
     (source,) = (c.sources[0] for m in PLUGIN.models for c in m.checkpoints[:1] if m.name == model)
+    assert source.startswith("pkg://")
     distribution = source.removeprefix("pkg://").partition("/")[0]
     try:
         metadata.distribution(distribution)
