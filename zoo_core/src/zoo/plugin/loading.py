@@ -60,7 +60,8 @@ def _failure(address: str, record: PluginRecord, error: BaseException) -> Plugin
         reason = f"importing {address} tried to end the process (exit status {error.code})"
     elif isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != package:
         state, reason = "missing-deps", f"{address} needs `{error.name}`, which is not installed"
-        fix = f"pip install {record.distribution}"
+        # The core alone asks for no torch: that comes with the first plugin of models.
+        fix = "pip install zoo-cnn" if record.namespace == "core" else f"pip install {record.distribution}"
     elif isinstance(error, AttributeError) and address.endswith(f":{error.name}"):
         state, reason = "contract-failed", f"there is no {address}"
         fix = f"pip install --upgrade {record.distribution}"

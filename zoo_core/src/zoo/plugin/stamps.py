@@ -30,7 +30,7 @@ def stamp(path: str, now_ns: int) -> Stamp:
 
 def unchanged(stamps: Iterable[Sequence[str | int]]) -> bool:
     """Whether nothing that was read has changed since: no install, uninstall, upgrade or edit."""
-    return all(mtime != RACY and _status(str(path)) == (mtime, tag) for path, mtime, tag in stamps)
+    return all(_status(str(path)) == (mtime, tag) for path, mtime, tag in stamps)  # nothing's mtime is `RACY`
 
 
 def _status(path: str) -> tuple[int, int]:
