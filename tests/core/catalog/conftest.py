@@ -12,7 +12,7 @@ import pytest
 from synthetic_plugins import Site
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """The only folder on `sys.path` that holds distributions."""
     site = Site(tmp_path / "site")
@@ -36,8 +36,3 @@ def install(site: Site) -> Callable[..., Path]:
         return metadata
 
     return installed
-
-
-def checkpoint(name: str, **fields: Any) -> dict[str, Any]:
-    """One checkpoint's row."""
-    return {"name": name, "sources": [f"hf://org/{name}/model.safetensors"], "license": "Apache-2.0", **fields}

@@ -19,6 +19,7 @@ _WORD = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 _DIGITS = frozenset("0123456789")
 EXTERNAL_SCHEMES = ("hf://", "file://")
 MAX_LENGTH = 200
+_EXAMPLE = "[namespace/]name[.checkpoint][@version], for example resnet50.a1_in1k"
 
 
 class Ref(NamedTuple):
@@ -38,9 +39,13 @@ class Ref(NamedTuple):
 def parse(text: str) -> Ref:
     """Parse a reference. Raises `RefError` with a caret under the first character that does not fit."""
     if not isinstance(text, str):
-        raise RefError("a reference is a string", asked=repr(text)[:MAX_LENGTH], fix='for example "resnet50"')
+        raise RefError("a reference is a string", asked=repr(text)[:MAX_LENGTH], fix=_EXAMPLE)
     if len(text) > MAX_LENGTH:
-        raise RefError(f"a reference has at most {MAX_LENGTH} characters, this one {len(text)}", asked=text[:60] + "…")
+        raise RefError(
+            f"a reference has at most {MAX_LENGTH} characters, this one {len(text)}",
+            asked=text[:60] + "…",
+            fix=_EXAMPLE,
+        )
     at = 0
     namespace = checkpoint = version = None
     name, at = _word(text, at, "a model name")
@@ -87,6 +92,6 @@ def _fault(text: str, at: int, why: str) -> RefError:
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     error = RefError(
         f"not a valid reference: {why}\n    {shown}\n    {' ' * at}^",
-        fix="[namespace/]name[.checkpoint][@version], for example resnet50.a1_in1k",
+        fix=_EXAMPLE,
     )
     return error

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from zoo.catalog.names import BARE
 from zoo.catalog.records import all_records
-from zoo.catalog.suggestions import suggest
+from zoo.catalog.suggestions import is_very_near, suggest
 from zoo.errors import AmbiguousNameError, NotFoundError, ZooError
 from zoo.plugin.rows import distribution_of
 from zoo.plugin.state import PluginRecord, as_error
@@ -85,8 +85,10 @@ def _no_name(ref: Ref, near: list[str], aside: list[PluginRecord], text: str) ->
         message += (
             f"\n  {plugin.distribution} might have it, but is {plugin.state}: {plugin.reason} (try: {plugin.fix})"
         )
-    fix = near[0] if near else aside[0].fix if aside else "zoo list"
-    if near and near[0].rpartition("/")[2] == ref.name and ref.checkpoint:
+    fix = near[0] if near else "zoo list"
+    if aside and not (near and is_very_near(near[0], ref.name)):
+        fix = aside[0].fix
+    elif near and near[0].rpartition("/")[2] == ref.name and ref.checkpoint:
         fix += f".{ref.checkpoint}"
     return NotFoundError(message, asked=text, fix=fix)
 

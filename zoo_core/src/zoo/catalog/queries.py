@@ -15,6 +15,7 @@ def list_models(
     license: str | None = None,
     max_params: float | str | None = None,
     tag: str | None = None,
+    kind: str | None = None,
     installed: bool | None = True,
 ) -> list[str]:
     """References of the models that match, ready for `zoo.create`.
@@ -27,13 +28,21 @@ def list_models(
             model's default weights; of its code where it has none.
         max_params: `25e6` or `"25M"`; models nobody has counted do not match.
         tag: one of a model's tags.
+        kind: `model`, `backbone`, `neck` or `head`; None for the first two.
         installed: True for what can be created now, None for what could be installed too.
 
     Raises:
         OptionError: nothing matches because a criterion is misspelt.
     """
     rows = open_catalog().list_models(
-        pattern, task=task, plugin=plugin, license=license, max_params=max_params, tag=tag, installed=installed
+        pattern,
+        task=task,
+        plugin=plugin,
+        license=license,
+        max_params=max_params,
+        tag=tag,
+        kind=kind,
+        installed=installed,
     )
     return [row.ref for row in rows]
 

@@ -5,39 +5,48 @@ from __future__ import annotations
 import sqlite3
 from difflib import SequenceMatcher
 
+from zoo.catalog.names import BARE
+
 CANDIDATES = 200
-NEAR = 0.6
+NEAR, VERY_NEAR = 0.6, 0.8
 MAX_LENGTH = 80
 
 
 def suggest(connection: sqlite3.Connection, text: str, count: int = 5) -> list[str]:
     """References near `text`, the nearest first; of equally near ones those that can be built."""
-    typed = "".join(c for c in text.casefold().replace("-", "_") if c.isprintable())[:MAX_LENGTH]
-    typed = typed.partition("@")[0]
+    typed = _folded("".join(c for c in text if c.isprintable())[:MAX_LENGTH].partition("@")[0])
     namespace, slash, rest = typed.rpartition("/")
     name = rest.partition(".")[0]
-    if not name:
-        return []
-    scored = []
-    for ref, candidate, installed in _candidates(connection, name):
-        score = SequenceMatcher(None, name, candidate).ratio()
-        # The right plugin for a misspelt name, and the right name in another plugin, are both worth showing.
-        same_plugin = slash and ref.startswith(f"{namespace}/")
-        if score >= NEAR:
-            scored.append((-score - 0.1 * bool(same_plugin), not installed, len(ref), ref))
-    return [ref for *_, ref in sorted(scored)[:count]]
+    scored: dict[str, tuple[float, bool, int]] = {}
+    for part in {name, typed} - {""}:  # published names have slashes and dots of their own
+        for ref, candidate, installed in _candidates(connection, part):
+            score = SequenceMatcher(None, part, _folded(candidate)).ratio()
+            # The right plugin for a misspelt name, and the right name in another plugin, are both worth showing.
+            score += 0.1 if slash and ref.startswith(f"{namespace}/") else 0
+            if score >= NEAR:
+                scored[ref] = min((-score, not installed, len(ref)), scored.get(ref, (0.0, True, 0)))
+    return sorted(scored, key=lambda ref: (scored[ref], ref))[:count]
+
+
+def is_very_near(ref: str, name: str) -> bool:
+    """Whether a suggestion can hardly be anything but what was meant."""
+    return SequenceMatcher(None, _folded(ref.rpartition("/")[2]), _folded(name)).ratio() >= VERY_NEAR
+
+
+def _folded(name: str) -> str:
+    return name.casefold().replace("-", "_")
 
 
 def _candidates(connection: sqlite3.Connection, name: str) -> list[tuple[str, str, int]]:
     """(reference, name, installed) of the rows and published names that share most pairs of letters with `name`."""
     pairs = sorted({name[i : i + 2] for i in range(max(1, len(name) - 1))})
-    shared = " + ".join(f"(instr(name, ?{i + 3}) > 0)" for i in range(len(pairs)))
+    shared = " + ".join(f"(instr(replace(lower(name), '-', '_'), ?{i + 3}) > 0)" for i in range(len(pairs)))
     query = f"""
         SELECT coalesce(alias, ref), name, status = 'installed' FROM (
             SELECT id, NULL AS alias, name, plugin FROM models WHERE length(name) BETWEEN ?1 AND ?2
             UNION ALL
-            SELECT first + model, alias, alias, plugin FROM aliases JOIN plugins ON plugins.id = plugin
-                WHERE length(alias) BETWEEN ?1 AND ?2
+            SELECT first + model, iif(namespace IN {BARE}, alias, namespace || '/' || alias), alias, plugin
+                FROM aliases JOIN plugins ON plugins.id = plugin WHERE length(alias) BETWEEN ?1 AND ?2
         ) AS near JOIN plugins ON plugins.id = plugin JOIN details ON details.id = near.id
         ORDER BY {shared} - abs(length(name) - {len(name)}) / 2.0 DESC LIMIT {CANDIDATES}
     """
