@@ -171,12 +171,20 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 BLOCKER = f"""
 import sys
+from importlib.machinery import PathFinder
 BLOCKED = {(*BLOCKED, "zoo_timm", "zoo_cnn")!r}
-class Blocker:
+class Refusing:
+    @staticmethod
+    def create_module(spec):
+        raise RuntimeError("IMPORTED " + spec.name)
+    exec_module = create_module
+class Blocker:  # whether a package is there may be asked; it may not be run
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name.partition(".")[0] in BLOCKED:
-            raise RuntimeError("IMPORTED " + name)
+        spec = PathFinder.find_spec(name, path) if name.partition(".")[0] in BLOCKED else None
+        if spec is not None:
+            spec.loader = Refusing
+        return spec
 sys.meta_path.insert(0, Blocker)
 """
 
