@@ -63,7 +63,7 @@ def _read() -> dict[str, str]:
     try:
         with open(_path(), encoding="utf-8") as stream:
             found = json.load(stream)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise _spoilt(str(error)) from error
