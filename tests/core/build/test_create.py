@@ -100,9 +100,7 @@ def test_out_indices_choose_maps_and_may_count_from_the_end() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 4, 6])
-def test_any_number_of_image_channels_with_the_first_convolution_adapted(
-    published: LoopbackHub, channels: int
-) -> None:
+def test_any_number_of_image_channels_with_the_first_convolution_adapted(published: LoopbackHub, channels: int) -> None:
     model = zoo.create("resnet18", pretrained=True, in_chans=channels)
     reference = timm.create_model("resnet18", in_chans=channels)
     assert logits(model, torch.rand(1, channels, 64, 64)).shape == (1, 1000)

@@ -20,7 +20,9 @@ from zoo.models.model import Backbone, Head
 class ComposedClassifierConfig(ModelConfig):
     """What a composed classifier may be told."""
 
-    backbone: Part = Field("resnet50", description="a registered backbone's name, a mapping with its options, or a module")
+    backbone: Part = Field(
+        "resnet50", description="a registered backbone's name, a mapping with its options, or a module"
+    )
     head: Part = Field("classifier", description="a registered head's name, a mapping with its options, or a module")
     num_classes: int = Field(1000, ge=1, description="outputs of a head given by name")
     in_chans: int = Field(3, ge=1, description="channels of the image, for a backbone given by name")
@@ -43,7 +45,9 @@ class ComposedClassifier(Classifier):
         classes: int = self.head.config.num_classes  # type: ignore[attr-defined]  # a classification head's config
         return classes
 
-    def forward(self, images: Tensor, targets: Tensor | None = None, *, output_features: bool = False) -> dict[str, Any]:
+    def forward(
+        self, images: Tensor, targets: Tensor | None = None, *, output_features: bool = False
+    ) -> dict[str, Any]:
         maps = self.backbone(images)
         outputs: dict[str, Any] = self.head(maps)
         if output_features:
@@ -68,4 +72,3 @@ class ComposedClassifier(Classifier):
         """The backbone part on its own."""
         indices = {} if out_indices is None else {"out_indices": out_indices}
         return build_backbone(config.backbone, in_chans=config.in_chans, **indices)
-

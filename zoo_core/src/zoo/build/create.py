@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -30,6 +30,15 @@ from zoo.plugin.loading import load_factory
 from zoo.refs import is_external
 from zoo.specs import CheckpointSpec, InputSpec
 
+
+class Placement(NamedTuple):
+    """Where parameters and buffers are made, and as what; None leaves it to torch and to the model."""
+
+    device: torch.device | None = None
+    dtype: torch.dtype | None = None
+
+
+ANYWHERE = Placement()
 _SOURCE_SCHEMES = ("file://", "hf://", "https://", "http://", "pkg://")
 OWN_FILE = "own-file"  # no reference can name it: a checkpoint's name has no hyphen
 
@@ -81,7 +90,7 @@ def create(
         OptionError, UnsupportedError: an option that does not exist, or that this model cannot serve.
         LicenseError, SourceError, DigestError, FormatError, LoadError: the weights cannot be had, trusted or used.
     """
-    named = {
+    named: dict[str, Any] = {
         "checkpoint": checkpoint,
         "out_indices": out_indices,
         "num_classes": num_classes,
@@ -95,11 +104,11 @@ def create(
     chosen = named["checkpoint"]
     if isinstance(chosen, bool):  # weights=True
         pretrained, chosen = pretrained or chosen, None
-    placed = {"device": None if device is None else torch.device(device), "dtype": _dtype(dtype)}
+    placement = as_placement(device, dtype)
     if is_external(ref):
         from zoo.build.pretrained import create_external
 
-        return create_external(ref, options, features_only, named["out_indices"], **placed)
+        return create_external(ref, options, features_only, named["out_indices"], placement)
     resolved = open_catalog().resolve(ref)
     weights = _chosen_checkpoint(resolved, pretrained, chosen, format)
     if weights is not None and weights.name != OWN_FILE:
@@ -107,7 +116,7 @@ def create(
     check_options(options, resolved.schema, resolved.ref)
     if named["out_indices"] is not None and not features_only:
         raise OptionError("`out_indices` chooses feature maps", fix="features_only=True, out_indices=…")
-    return _build(resolved, weights, options, features_only, named["out_indices"], **placed)
+    return _build(resolved, weights, options, features_only, named["out_indices"], placement)
 
 
 def create_model(
@@ -155,8 +164,8 @@ def build_component(ref: str, kind: str, options: Mapping[str, Any]) -> Componen
     known = resolved.schema.get("properties", {})
     config = {**resolved.model.config, **{name: value for name, value in options.items() if name in known}}
     check_options(config, resolved.schema, resolved.ref)
-    component: Component = load_factory(resolved.model.factory, resolved.plugin)(config)
-    return component
+    factory = load_factory(resolved.model.factory, resolved.plugin)
+    return factory(factory.Config.of(config, {}))
 
 
 def _chosen_checkpoint(
@@ -195,8 +204,7 @@ def _build(
     options: dict[str, Any],
     features_only: bool,
     out_indices: Sequence[int] | None,
-    device: torch.device | None,
-    dtype: torch.dtype | None,
+    placement: Placement,
 ) -> Component:
     spec, about = resolved.model, weights or resolved.checkpoint
     factory = load_factory(spec.factory, resolved.plugin)
@@ -207,31 +215,32 @@ def _build(
         # The checkpoint's own head is built and filled; another number of classes then replaces it whole.
         values["num_classes"] = published if weights is not None or classes is None else classes
     config = factory.Config.of(values, {})
-
-    def construct() -> Component:
-        return factory.as_backbone(config, out_indices) if features_only else factory(config)
-
     if weights is None:
-        component = construct()
-        component.to(device=device, dtype=dtype)
+        component = construct(factory, config, features_only, out_indices)
+        component.to(*placement)
     else:
         with without_initialisation():
-            component = construct()
-        _fill(component, weights, resolved, device, dtype)
+            component = construct(factory, config, features_only, out_indices)
+        _fill(component, weights, resolved, placement)
         if classes not in (None, published) and weights.name != OWN_FILE and not features_only:
-            replace_head(component, int(classes), published, device, dtype)
+            replace_head(component, int(classes), published, placement)
         component.eval()
     _describe(component, spec.input, about, options)
     return component
 
 
-def _fill(
-    component: Component,
-    weights: CheckpointSpec,
-    resolved: Resolved,
-    device: torch.device | None,
-    dtype: torch.dtype | None,
-) -> None:
+def construct(
+    factory: type[Component], config: ModelConfig, features_only: bool, out_indices: Sequence[int] | None
+) -> Component:
+    """The component a config describes, or its backbone."""
+    if not features_only:
+        return factory(config)
+    if not issubclass(factory, Model | Backbone):
+        raise UnsupportedError(f"{factory.__name__} has no feature maps", fix="features_only=False")
+    return factory.as_backbone(config, out_indices)
+
+
+def _fill(component: Component, weights: CheckpointSpec, resolved: Resolved, placement: Placement) -> None:
     """Fetch, check and assign the weights of a component whose parameters are unwritten."""
     if stored(weights.sources, sha256=weights.sha256, size=weights.size) is None:
         structure = peek_structure(weights)
@@ -239,9 +248,9 @@ def _fill(
             check_structure(component, structure, weights.format, weights.sources[0])
     opened = open_checkpoint(weights, readers=(read_weights,))
     component.load_report = load_weights(
-        component, opened.tensors, format=weights.format, source=opened.source, device=device, dtype=dtype
+        component, opened.tensors, format=weights.format, source=opened.source, **placement._asdict()
     )
-    component.to(device=device, dtype=dtype)  # what is in no file: non-persistent buffers
+    component.to(*placement)  # what is in no file: non-persistent buffers
     component.provenance = Provenance(
         ref=resolved.ref,
         distribution=resolved.plugin.distribution,
@@ -253,15 +262,13 @@ def _fill(
     )
 
 
-def replace_head(
-    component: Component, classes: int, published: int | None, device: torch.device | None, dtype: torch.dtype | None
-) -> None:
+def replace_head(component: Component, classes: int, published: int | None, placement: Placement) -> None:
     """A fresh head for another number of classes on a loaded model; the load report says so."""
     if not isinstance(component, Model) or component.load_report is None:
         raise UnsupportedError("only a model with a head can have it replaced", fix="leave out num_classes")
     before = {name: id(tensor) for name, tensor in component.state_dict(keep_vars=True).items()}
     component.reset_head(classes)
-    component.to(device=device, dtype=dtype)
+    component.to(*placement)
     after = component.state_dict(keep_vars=True)
     why = f"{classes} classes asked for, the checkpoint has {published}"
     fresh = {name: why for name, tensor in after.items() if before.get(name) != id(tensor)}
@@ -295,18 +302,22 @@ def _describe(
 
 def _with_channels(spec: InputSpec, channels: int) -> InputSpec:
     """Mean and standard deviation for another number of channels: grey takes their average, more repeat them."""
-    if channels == 1:
-        mean, std = (sum(spec.mean) / spec.channels,), (sum(spec.std) / spec.channels,)
-    else:
-        mean = tuple(spec.mean[i % spec.channels] for i in range(channels))
-        std = tuple(spec.std[i % spec.channels] for i in range(channels))
-    return replace(spec, channels=channels, mean=mean, std=std)
+
+    def spread(values: tuple[float, ...]) -> tuple[float, ...]:
+        return (
+            (sum(values) / len(values),) if channels == 1 else tuple(values[i % len(values)] for i in range(channels))
+        )
+
+    return replace(spec, channels=channels, mean=spread(spec.mean), std=spread(spec.std))
 
 
-def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    if dtype is None or isinstance(dtype, torch.dtype):
-        return dtype
-    found = getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype):
-        raise OptionError(f"no dtype {dtype!r}", asked=f"dtype={dtype!r}", fix='dtype="bfloat16"')
-    return found
+def as_placement(device: str | torch.device | None, dtype: torch.dtype | str | None) -> Placement:
+    """Device and dtype as people write them. Raises `OptionError` for what torch does not know."""
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype, dtype)
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise OptionError(f"torch has no dtype {dtype!r}", asked=f"dtype={dtype!r}", fix='dtype="bfloat16"')
+    try:
+        return Placement(None if device is None else torch.device(device), dtype)
+    except RuntimeError as error:
+        raise OptionError(str(error).splitlines()[0], asked=f"device={device!r}", fix='device="cpu"') from None

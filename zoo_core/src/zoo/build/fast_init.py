@@ -18,11 +18,12 @@ from torch.overrides import TorchFunctionMode
 
 # What initialisers call. A write that is not listed merely happens, at its cost: the list can be short of one
 # without anything going wrong.
-_WRITES = frozenset(
-    ("normal_ uniform_ trunc_normal_ kaiming_normal_ kaiming_uniform_ xavier_normal_ xavier_uniform_ orthogonal_ "
-     "constant_ ones_ zeros_ eye_ dirac_ fill_ zero_ copy_ add_ sub_ mul_ div_ clamp_ erfinv_ exponential_ random_ "
-     "bernoulli_ log_normal_ __setitem__").split()
-)  # fmt: skip
+_INITIALISERS = (
+    ("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_normal_"),
+    ("xavier_uniform_", "orthogonal_", "constant_", "ones_", "zeros_", "eye_", "dirac_"),
+    ("fill_", "zero_", "copy_", "add_", "sub_", "mul_", "div_", "clamp_", "erfinv_", "random_", "__setitem__"),
+)
+_WRITES = frozenset(name for names in _INITIALISERS for name in names)
 
 
 class _DropParameterWrites(TorchFunctionMode):

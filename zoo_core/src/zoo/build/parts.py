@@ -34,7 +34,7 @@ Part = Annotated[
     PlainSerializer(_recipe),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]}),
 ]
-"""The type of a config field that names a part: `"resnet50"`, `{"name": "resnet50", "pretrained": True}` or a module."""
+"""A config field that names a part: `"resnet50"`, `{"name": "resnet50", "pretrained": True}` or a module."""
 
 
 def build_backbone(part: Any, **defaults: Any) -> Backbone:

@@ -11,9 +11,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any, TypeVar
 
-import torch
-
-from zoo.build.create import create, replace_head
+from zoo.build.create import ANYWHERE, Placement, as_placement, construct, create, replace_head
 from zoo.build.fast_init import without_initialisation
 from zoo.build.weights import key_map, load_weights
 from zoo.catalog import open_catalog
@@ -84,7 +82,8 @@ def load_pretrained(cls: type[_ComponentType], source: str | PathLike[str], **op
     if not isinstance(source, str) or os.path.isdir(text):
         text = "file://" + os.path.abspath(text)
     if text.startswith(("file://", "hf://")):
-        built = create_external(text, options, cls=cls)
+        placement = as_placement(options.pop("device", None), options.pop("dtype", None))
+        built = create_external(text, options, placement=placement, cls=cls)
     else:
         built = create(text, **{"pretrained": "checkpoint" not in options, **options})
     if not isinstance(built, cls):
@@ -99,46 +98,41 @@ def create_external(
     options: Mapping[str, Any],
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
+    placement: Placement = ANYWHERE,
     *,
-    device: torch.device | None = None,
-    dtype: torch.dtype | None = None,
     cls: type[Component] | None = None,
 ) -> Component:
     """A component from `file://folder` or `hf://org/repo[@revision]`, as `save_pretrained` wrote it."""
-    unknown = sorted(options.keys() - {"num_classes", "device", "dtype"})
+    unknown = sorted(options.keys() - {"num_classes"})
     if unknown:
         raise OptionError(
-            f"a saved model takes no `{unknown[0]}`: its config is in the folder", fix="num_classes, device, dtype"
+            f"a saved model takes no `{unknown[0]}`: its config is in the folder", fix="num_classes, device or dtype"
         )
-    device, dtype = options.get("device", device), options.get("dtype", dtype)
     config_path, weights_path, source, digest = _files(ref)
     record = _read_record(config_path)
     matches = cls is not None and record["factory"] == _factory(cls)
     factory = cls if cls is not None and matches else find_class(record["factory"])
     config = factory.Config.of(record["config"], {})
     with without_initialisation():
-        if features_only:
-            component = factory.as_backbone(config, out_indices)  # type: ignore[attr-defined]  # of classifiers
-        else:
-            component = factory(config)
+        component = construct(factory, config, features_only, out_indices)
     # A folder of the caller's may be written over while it is in use; the Hub's cache is not.
     weights = read_tensors(weights_path, mapped=not ref.startswith("file://"))
     component.load_report = load_weights(
-        component, weights.tensors, format=record["format"], source=source, device=device, dtype=dtype
+        component, weights.tensors, format=record["format"], source=source, **placement._asdict()
     )
-    component.to(device=device, dtype=dtype)
+    component.to(*placement)
     _restore(component, record, ref=ref, source=source, sha256=digest)
     classes = options.get("num_classes")
     if classes is not None:
-        replace_head(component, classes, None, device, dtype)
+        replace_head(component, classes, None, placement)
     component.eval()
     return component
 
 
 def rebuild(factory: str, config: Mapping[str, Any]) -> Component:
     """A component from its class path and config, as they stand in a saved config."""
-    component: Component = find_class(factory)(config)
-    return component
+    cls = find_class(factory)
+    return cls(cls.Config.of(config, {}))
 
 
 def find_class(factory: str) -> type[Component]:
@@ -154,14 +148,14 @@ def find_class(factory: str) -> type[Component]:
 
 
 def _record(component: Component, format: str) -> dict[str, Any]:
-    labels = component.label_space if isinstance(component, Model) else None
-    described = isinstance(component, Model | Backbone)
+    labels: LabelSpace | None = component.label_space if isinstance(component, Model) else None
+    spec = component.input_spec if isinstance(component, Model | Backbone) else None
     return {
         "zoo": LAYOUT,
         "factory": _factory(type(component)),
         "config": component.config.to_dict(),
         "format": format,
-        "input": component.input_spec.to_dict() if described else None,
+        "input": spec.to_dict() if spec is not None else None,
         "labels": labels.to_dict() if labels is not None else None,
         "provenance": component.provenance.to_dict() if component.provenance else None,
     }
@@ -211,4 +205,3 @@ def _restore(component: Component, record: Mapping[str, Any], *, ref: str, sourc
     before = record.get("provenance")
     origin = Provenance.from_json(json.dumps(before)) if before else Provenance(ref=ref)
     component.provenance = replace(origin, source=source, sha256=sha256)
-

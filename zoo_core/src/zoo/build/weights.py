@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ def key_map(model: Component, format: str) -> StateMap:
             f"{type(model).__name__} does not know the checkpoint format {format!r}",
             asked=format,
             found=", ".join(sorted(maps)),
-            fix=f'format="{sorted(maps)[0]}"',
+            fix=f'format="{min(maps)}"',
         )
     return maps[format]
 
@@ -37,8 +37,8 @@ def check_structure(model: Component, structure: Mapping[str, TensorInfo], forma
 def compare(model: Component, state: MappedState, format: str, source: str) -> LoadReport:
     """Match mapped tensors with the model's own. Raises `LoadError` unless all of them fit."""
     own = model.state_dict(keep_vars=True)
-    twins = _twins(own)
-    absent = [name for name in own if name not in state.tensors and not twins.get(name, set()) & state.tensors.keys()]
+    twins = {name: group for group in _tied(own) for name in group}
+    absent = [name for name in own if not state.tensors.keys() & {name, *twins.get(name, ())}]
     # Counters and index tables are structure, computed when the model is built; older files lack some of them.
     kept = [name for name in absent if not own[name].is_floating_point() and not isinstance(own[name], nn.Parameter)]
     report = LoadReport(
@@ -81,36 +81,32 @@ def load_weights(
     state = key_map(model, format).load(tensors)
     report = compare(model, state, format, source)
     own = model.state_dict(keep_vars=True)
-    twins = _twins(own)
     placed: dict[str, Tensor] = {}
     for name, tensor in state.tensors.items():
         target = own[name]
         wanted = (dtype or target.dtype) if target.is_floating_point() else target.dtype
         placed[name] = tensor.to(device=device, dtype=wanted)
-    for name in own:
-        if name not in placed and name in twins:
-            placed.update({name: placed[twin] for twin in twins[name] if twin in placed})
+    tied = _tied(own)
+    for group in tied:
+        shared = next(placed[name] for name in group if name in placed)
+        placed |= dict.fromkeys(group, shared)
     model.load_state_dict(placed, strict=False, assign=True)  # `compare` was stricter
-    _tie_again(model, twins)
+    _tie_again(model, tied)
     return report
 
 
-def _twins(own: Mapping[str, Any]) -> dict[str, set[str]]:
-    """Names that share one parameter, each with the others."""
-    by_identity: dict[int, set[str]] = {}
+def _tied(own: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Names that share one tensor, group by group, in the model's order."""
+    groups: dict[int, list[str]] = {}
     for name, tensor in own.items():
-        by_identity.setdefault(id(tensor), set()).add(name)
-    return {name: names - {name} for names in by_identity.values() if len(names) > 1 for name in names}
+        groups.setdefault(id(tensor), []).append(name)
+    return [tuple(names) for names in groups.values() if len(names) > 1]
 
 
-def _tie_again(model: nn.Module, twins: Mapping[str, set[str]]) -> None:
+def _tie_again(model: nn.Module, tied: Sequence[tuple[str, ...]]) -> None:
     """Assignment gives every name a parameter of its own; tied ones become one again."""
-    done: set[str] = set()
-    for name, others in twins.items():
-        if name in done:
-            continue
-        done |= others
-        shared = _get(model, name)
+    for first, *others in tied:
+        shared = _get(model, first)
         for other in others:
             owner, _, leaf = other.rpartition(".")
             setattr(model.get_submodule(owner), leaf, shared)

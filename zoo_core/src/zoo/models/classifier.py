@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.errors import UnsupportedError
-from zoo.models.model import Backbone, Model
+from zoo.models.model import Model
 
 if TYPE_CHECKING:
     from zoo.models.preprocessing import Frame
@@ -43,11 +43,6 @@ class Classifier(Model):
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → one vector an image (B, D): what the head sees."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it embeds: define embed()")
-
-    @classmethod
-    def as_backbone(cls, config: Any, out_indices: Sequence[int] | None = None) -> Backbone:
-        """The backbone of this configuration, with the same state-dict keys, so that one file serves both."""
-        raise UnsupportedError(f"{cls.__name__} has no feature maps", fix="features_only=False")
 
     def postprocess(self, outputs: dict[str, Any], frames: Sequence[Frame], *, topk: int = 5) -> list[Result]:
         """Softmax over the logits; `topk` classes an image (0: all), with names where the label space has them."""

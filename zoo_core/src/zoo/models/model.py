@@ -67,7 +67,7 @@ class Component(nn.Module, metaclass=ConfigDoor):
         """
         import zoo
 
-        return zoo.load_pretrained(cls, source, **options)  # type: ignore[no-any-return]  # the face is lazy
+        return zoo.load_pretrained(cls, source, **options)
 
     def save_pretrained(self, directory: str | PathLike[str], *, format: str = "native") -> None:
         """Write `config.json` and `model.safetensors`, complete or not at all; `from_pretrained` reads them back."""
@@ -95,6 +95,11 @@ class Model(Component):
 
     def forward(self, images: Tensor, targets: Any = None) -> dict[str, Any]:
         raise NotImplementedError(f"{type(self).__name__} does not say how it computes: define forward()")
+
+    @classmethod
+    def as_backbone(cls, config: Any, out_indices: Sequence[int] | None = None) -> Backbone:
+        """The backbone of this configuration, with the same state-dict keys, so that one file serves both."""
+        raise UnsupportedError(f"{cls.__name__} has no feature maps", fix="features_only=False")
 
     def reset_head(self, num_classes: int) -> None:
         """Replace the head by a freshly initialised one for `num_classes` classes."""
@@ -160,6 +165,12 @@ class Backbone(Component):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         raise NotImplementedError(f"{type(self).__name__} does not say how it computes: define forward()")
+
+    @classmethod
+    def as_backbone(cls, config: Any, out_indices: Sequence[int] | None = None) -> Self:
+        """Itself, with other maps chosen where its config has `out_indices`."""
+        backbone: Self = cls(config if out_indices is None else config.replace(out_indices=tuple(out_indices)))
+        return backbone
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → one vector an image (B, D), the model's own pooling."""
