@@ -31,6 +31,7 @@ from zoo_timm.encoders import (
     classifier_of,
     classifier_path,
     encoder_input,
+    owner_of_first_parameter,
     reset_classifier,
     set_classifier,
 )
@@ -94,6 +95,7 @@ class TimmClassifier(Classifier):
         options = _encoder_options(config, config.num_classes)
         self.encoder = build_encoder(self.architecture(config), {**options, **self.arguments(config)})
         self.input_spec = self._takes = encoder_input(self.encoder, config.image_size)
+        self._first = owner_of_first_parameter(self.encoder)  # in a tuple, so that it is not filed as a submodule
         self._classifier = classifier_path(self.encoder)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -126,7 +128,7 @@ class TimmClassifier(Classifier):
     def forward(
         self, images: Tensor, targets: Tensor | None = None, *, output_features: bool = False
     ) -> dict[str, Any]:
-        check_images(self.encoder, images, self._takes)
+        check_images(images, self._takes, getattr(*self._first))
         outputs: dict[str, Any] = {}
         if output_features:
             tokens, outputs["features"] = self.encoder.forward_intermediates(images, output_fmt="NCHW")
@@ -141,7 +143,7 @@ class TimmClassifier(Classifier):
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → one vector an image (B, D): what the classifier sees."""
-        check_images(self.encoder, images, self._takes)
+        check_images(images, self._takes, getattr(*self._first))
         embeddings: Tensor = self.encoder.forward_head(self.encoder.forward_features(images), pre_logits=True)
         return embeddings
 
@@ -210,13 +212,14 @@ class TimmBackbone(Backbone):
         options = _encoder_options(config, num_classes=0)
         self.encoder = build_encoder(config.architecture, {**options, **config.arguments})
         self.input_spec = self._takes = encoder_input(self.encoder, config.image_size)
+        self._first = owner_of_first_parameter(self.encoder)  # in a tuple, so that it is not filed as a submodule
         table = map_table(self.encoder)
         self.indices = choose_maps(table, config.out_indices, config.architecture)
         self.channels = tuple(table[i].channels for i in self.indices)
         self.strides = tuple(table[i].stride for i in self.indices)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        check_images(self.encoder, images, self._takes)
+        check_images(images, self._takes, getattr(*self._first))
         return self.encoder.forward_intermediates(
             images, indices=list(self.indices), output_fmt="NCHW", intermediates_only=True, stop_early=True
         )
@@ -224,7 +227,7 @@ class TimmBackbone(Backbone):
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → one vector an image (B, D): what the classifier of the whole model sees."""
         classifier_of(self.encoder)
-        check_images(self.encoder, images, self._takes)
+        check_images(images, self._takes, getattr(*self._first))
         return self.encoder.forward_head(self.encoder.forward_features(images), pre_logits=True)
 
     def key_maps(self) -> Mapping[str, StateMap]:

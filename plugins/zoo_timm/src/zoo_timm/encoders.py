@@ -18,9 +18,9 @@ from zoo.specs import InputSpec
 from zoo_timm.inputs import input_spec, with_channels
 from zoo_timm.maps import map_table
 
-# Heads that keep more than `classifier(embeddings)` behind the name of their classifier: maps go in, or there is a
-# normalisation in between. timm gives no other sign of it.
-_OWN_HEADS = frozenset({"DLA", "DPN", "EfficientVitMsra", "ResNetV2", "SHViT"})
+# Heads that are not `classifier(embeddings)` though timm names one classifier: maps go in, or it normalises or pools
+# in between. timm gives no other sign of it.
+_OWN_HEADS = frozenset({"DLA", "DPN", "EfficientVitMsra", "ResNetV2", "SHViT", "Sequencer2d", "VisionTransformerSAM"})
 
 # What else of a head goes when the classifier goes, where timm's `classifier` names only its last layer.
 _WHOLE_HEADS: Mapping[str, tuple[str, ...]] = {
@@ -114,11 +114,19 @@ def size_divisor(encoder: nn.Module) -> int:
     return _CELLS.get(family, 1)
 
 
-def check_images(encoder: nn.Module, images: Tensor, spec: InputSpec) -> None:
+def owner_of_first_parameter(encoder: nn.Module) -> tuple[nn.Module, str]:
+    """The module and the name of a parameter, whose dtype is the encoder's. Found once: looking through all modules in
+    every forward pass would cost a small network a hundredth of its time."""
+    path, _, name = next(iter(encoder.named_parameters()))[0].rpartition(".")
+    return encoder.get_submodule(path), name
+
+
+def check_images(images: Tensor, spec: InputSpec, weights: Tensor) -> None:
     """Refuse what the encoder cannot take, with what it expects. Raises `InputError`.
 
     Args:
         spec: `encoder_input` of the encoder.
+        weights: any of its parameters.
     """
     if images.ndim != 4 or images.shape[0] == 0 or images.shape[1] != spec.channels:
         raise InputError(
@@ -132,10 +140,11 @@ def check_images(encoder: nn.Module, images: Tensor, spec: InputSpec) -> None:
             found=f"{images.dtype}",
             fix="model.predict(images) preprocesses photographs",
         )
-    dtype = next(encoder.parameters()).dtype
-    if images.dtype != dtype and not torch.is_autocast_enabled(images.device.type):
+    if images.dtype != weights.dtype and not torch.is_autocast_enabled(images.device.type):
         raise InputError(
-            f"expected images of {dtype}, as the weights are", found=f"{images.dtype}", fix=f"images.to({dtype})"
+            f"expected images of {weights.dtype}, as the weights are",
+            found=f"{images.dtype}",
+            fix=f"images.to({weights.dtype})",
         )
     if spec.fixed_size and (images.shape[2], images.shape[3]) != spec.size:
         raise InputError(
@@ -175,12 +184,11 @@ def gives_maps_only(encoder: nn.Module) -> bool:
 def classifier_path(encoder: nn.Module) -> str | None:
     """Where the one module sits that turns embeddings into logits; None in a head of another build: several
     classifiers, one over maps, one behind a normalisation."""
-    path = encoder.pretrained_cfg["classifier"]
     classifier = classifier_of(encoder)
-    single = isinstance(path, str) and isinstance(classifier, nn.Linear | nn.Identity)
-    if not single or type(encoder).__name__ in _OWN_HEADS or encoder.get_submodule(path) is not classifier:
+    single = isinstance(classifier, nn.Module) and isinstance(encoder.pretrained_cfg["classifier"], str)
+    if not single or type(encoder).__name__ in _OWN_HEADS:
         return None
-    return path
+    return next((path for path, module in encoder.named_modules() if module is classifier), None)
 
 
 def head_prefixes(encoder: nn.Module) -> tuple[str, ...]:

@@ -1,0 +1,209 @@
+"""The `timm` format: today's files pass untouched, older ones are converted, and all is accounted for."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from zoo.build.fast_init import without_initialisation
+from zoo.checkpoints.keymap import KeyMap, Prefix
+from zoo.errors import FormatError
+from zoo_timm.adapter import TimmBackbone, TimmClassifier, TimmClassifierConfig, TimmModel
+
+SWIN = "swin_s3_tiny_224"
+
+
+def published(architecture: str, **options: object) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return timm.create_model(architecture, **options).state_dict()
+
+
+def loaded_by_timm(architecture: str, tensors: dict[str, Tensor], **options: object) -> nn.Module:
+    """What timm itself makes of a published file."""
+    overlay = {"state_dict": dict(tensors)}
+    return timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=overlay, **options).eval()
+
+
+def microsofts(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A Swin file as Microsoft published it: downsampling ends a stage, and index tables and masks are inside."""
+    old: dict[str, Tensor] = {"layers.0.blocks.1.attn_mask": torch.zeros(4, 49, 49)}
+    for name, tensor in tensors.items():
+        name = re.sub(r"layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", name)
+        old[name.replace("head.fc.", "head.")] = tensor
+    old["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
+    return old
+
+
+def torchvisions_vgg(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    old = {}
+    for name, tensor in tensors.items():
+        name = name.replace("pre_logits.fc1", "classifier.0").replace("pre_logits.fc2", "classifier.3")
+        flat = tensor.flatten(1) if name.startswith("classifier") and tensor.ndim == 4 else tensor
+        old[name.replace("head.fc", "classifier.6")] = flat
+    return old
+
+
+def facebooks_convnext(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    old = {}
+    for name, tensor in tensors.items():
+        name = re.sub(r"^stem\.", "downsample_layers.0.", name)
+        name = re.sub(r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1.", name)
+        name = re.sub(r"^stages\.(\d)\.blocks\.", r"stages.\1.", name)
+        name = name.replace("conv_dw", "dwconv").replace("mlp.fc1", "pwconv1").replace("mlp.fc2", "pwconv2")
+        old[name.replace("head.norm", "norm").replace("head.fc", "head")] = tensor
+    return old
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "test_vit", SWIN])
+def test_a_file_of_todays_layout_passes_untouched(architecture: str) -> None:
+    with torch.device("meta"):
+        tensors = published(architecture)
+        state = TimmModel(architecture=architecture).key_maps()["timm"].load(tensors)
+    assert {name.removeprefix("encoder."): id(tensor) for name, tensor in state.tensors.items()} == {
+        name: id(tensor) for name, tensor in tensors.items()
+    }
+    assert (state.skipped, state.adapted) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "older"),
+    [(SWIN, microsofts), ("vgg11", torchvisions_vgg), ("test_convnext", facebooks_convnext)],
+)
+def test_an_older_layout_is_converted_also_without_data(architecture: str, older: object) -> None:
+    with torch.device("meta"):
+        model = TimmModel(architecture=architecture)
+        state = model.key_maps()["timm"].load(older(published(architecture)))
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in state.tensors.items()} == own
+    assert all(name.endswith(("attn_mask", "relative_position_index")) for name in state.skipped)
+
+
+def test_a_converted_file_has_the_values_timm_loads() -> None:
+    tensors = published("test_convnext")
+    model = TimmModel(architecture="test_convnext")
+    model.load_state_dict(model.key_maps()["timm"].load(facebooks_convnext(tensors)).tensors)
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in model.encoder.state_dict().items())
+
+
+def test_a_rebuilt_tensor_is_reported_with_its_published_name() -> None:
+    with torch.device("meta"):
+        state = TimmModel(architecture="vgg11").key_maps()["timm"].load(torchvisions_vgg(published("vgg11")))
+    assert "encoder.pre_logits.fc1.weight" in state.adapted
+    assert state.origins["encoder.pre_logits.fc1.weight"] == "classifier.0.weight"
+    assert state.origins["encoder.features.0.weight"] == "features.0.weight"
+    assert state.skipped == {}
+
+
+def test_openclips_tower_is_found_and_its_text_side_is_skipped() -> None:
+    tower = published("test_vit3", num_classes=0)
+    tensors = {f"visual.trunk.{name}": tensor for name, tensor in tower.items()}
+    tensors["text.token_embedding.weight"] = torch.zeros(11, 7)
+    model = TimmModel(architecture="test_vit3", num_classes=0)
+    state = model.key_maps()["timm"].load(tensors)
+    model.load_state_dict(state.tensors)
+    assert state.skipped == {"text.token_embedding.weight": "left out by timm's conversion"}
+    assert state.origins["encoder.pos_embed"] == "visual.trunk.pos_embed"
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_the_first_layer_is_adapted_to_other_channels_as_timm_does(channels: int) -> None:
+    for architecture in ("test_resnet", "test_vit"):
+        tensors = published(architecture)
+        model = TimmModel(architecture=architecture, in_chans=channels)
+        state = model.key_maps()["timm"].load(tensors)
+        first = {"test_resnet": "encoder.conv1.0.weight", "test_vit": "encoder.patch_embed.proj.weight"}[architecture]
+        assert state.adapted == {first: f"3 input channels to {channels}"}
+        model.load_state_dict(state.tensors)
+        theirs = loaded_by_timm(architecture, tensors, in_chans=channels).state_dict()
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in model.encoder.state_dict().items())
+
+
+def test_positions_are_resized_to_another_image_size_as_timm_does() -> None:
+    tensors = published("vit_tiny_patch16_224")
+    model = TimmModel(architecture="vit_tiny_patch16_224", image_size=(96, 160))
+    state = model.key_maps()["timm"].load(tensors)
+    assert list(state.adapted) == ["encoder.pos_embed"]
+    model.load_state_dict(state.tensors)
+    theirs = loaded_by_timm("vit_tiny_patch16_224", tensors, img_size=(96, 160)).state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in model.encoder.state_dict().items())
+
+
+def test_positions_are_resized_too_where_another_grid_has_as_many() -> None:
+    tensors = published("vit_tiny_patch16_224")
+    model = TimmModel(architecture="vit_tiny_patch16_224", image_size=(112, 448))
+    assert list(model.key_maps()["timm"].load(tensors).adapted) == ["encoder.pos_embed"]
+
+
+@pytest.mark.parametrize(
+    "architecture", ["test_resnet", "levit_128s", "shvit_s1", "repvit_m0_9", "caformer_s18", "crossvit_tiny_240"]
+)
+def test_a_backbone_skips_the_published_classifier_whole(architecture: str) -> None:
+    with torch.device("meta"):
+        tensors = published(architecture)
+        for component in (TimmBackbone(architecture=architecture), TimmModel(architecture=architecture, num_classes=0)):
+            state = component.key_maps()["timm"].load(tensors)
+            assert set(state.tensors) == set(component.state_dict())
+            assert set(state.skipped) == {n for n in tensors if f"encoder.{n}" not in state.tensors}
+            assert set(state.skipped.values()) == {"the published classifier; this model has none"}
+
+
+def test_what_belongs_to_another_model_is_left_to_be_reported() -> None:
+    with torch.device("meta"):
+        state = TimmModel(architecture="test_resnet").key_maps()["timm"].load(published("resnet18"))
+    assert "encoder.layer1.0.bn1.running_mean" in state.tensors
+
+
+def test_a_file_the_conversion_chokes_on_is_a_format_error() -> None:
+    with pytest.raises(FormatError, match="swin"):
+        TimmModel(architecture=SWIN).key_maps()["timm"].load(
+            {"layers.0.blocks.0.attn.relative_position_bias_table": torch.zeros(3)}
+        )
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", SWIN])
+def test_saving_gives_names_that_timm_loads(architecture: str) -> None:
+    with torch.device("meta"):
+        model = TimmModel(architecture=architecture)
+        saved = model.key_maps()["timm"].save(model.state_dict())
+        timm.create_model(architecture).load_state_dict(saved, assign=True)
+    assert not any(name.startswith("encoder.") for name in saved)
+
+
+class Tiny(TimmClassifier):
+    Config = TimmClassifierConfig
+
+    @classmethod
+    def architecture(cls, config: TimmClassifierConfig) -> str:
+        return "test_resnet"
+
+    @classmethod
+    def published(cls, config: TimmClassifierConfig) -> dict[str, KeyMap]:
+        return {"theirs": KeyMap(Prefix("net.", ""))}
+
+
+def test_a_familys_own_format_serves_its_model_and_its_backbone() -> None:
+    tensors = {f"net.{name}": tensor for name, tensor in published("test_resnet").items()}
+    model = Tiny(in_chans=1)
+    state = model.key_maps()["theirs"].load(tensors)
+    model.load_state_dict(state.tensors)
+    assert list(state.adapted) == ["encoder.conv1.0.weight"]
+    assert set(model.key_maps()["theirs"].save(model.state_dict())) == set(tensors)
+    backbone = Tiny.as_backbone(model.config)
+    state = backbone.key_maps()["theirs"].load(tensors)
+    backbone.load_state_dict(state.tensors)
+    assert set(state.skipped) == {"net.fc.weight", "net.fc.bias"}
+
+
+@pytest.mark.parametrize("architecture", ["test_vit", SWIN, "test_nfnet", "levit_128s"])
+def test_built_without_initialisation_and_filled_it_computes_the_same(architecture: str) -> None:
+    plain = TimmModel(architecture=architecture, num_classes=5).eval()
+    with without_initialisation():
+        quick = TimmModel(architecture=architecture, num_classes=5).eval()
+    quick.load_state_dict({name: tensor.clone() for name, tensor in plain.state_dict().items()}, assign=True)
+    images = torch.rand(1, 3, *plain.input_spec.size)
+    with torch.inference_mode():
+        assert torch.equal(quick(images)["logits"], plain(images)["logits"])
