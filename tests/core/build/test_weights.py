@@ -34,6 +34,7 @@ class Tied(Model):
         self.out.weight = self.embed.weight
         self.scale = nn.Parameter(torch.ones(1), requires_grad=False)
         self.register_buffer("index", torch.arange(4))
+        self.register_buffer("same_index", self.index)
         self.register_buffer("table", torch.linspace(0, 1, 4), persistent=False)
 
     def key_maps(self) -> Mapping[str, StateMap]:
@@ -58,7 +59,7 @@ def test_a_strict_load_assigns_without_copying() -> None:
     assert report.ok
     assert set(report.loaded) == set(tensors)
     for name, tensor in model.state_dict().items():
-        assert tensor.data_ptr() == tensors[name].data_ptr() or name == "out.weight"
+        assert tensor.data_ptr() == tensors[name].data_ptr() or name in ("out.weight", "same_index")
         assert torch.equal(tensor, tensors[name])
 
 
@@ -88,9 +89,9 @@ def test_frozen_parameters_stay_frozen_and_buffers_computed_in_init_survive() ->
 
 def test_integer_buffers_may_be_absent_and_are_reported_as_kept() -> None:
     tensors = published(Tied())
-    del tensors["norm.num_batches_tracked"], tensors["index"]
+    del tensors["norm.num_batches_tracked"], tensors["index"], tensors["same_index"]
     report = load_weights(unwritten(), tensors, format="native", source="here")
-    assert set(report.kept) == {"norm.num_batches_tracked", "index"}
+    assert set(report.kept) == {"norm.num_batches_tracked", "index", "same_index"}
 
 
 @pytest.mark.parametrize("name", ["norm.running_mean", "norm.weight", "scale"])
