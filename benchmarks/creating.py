@@ -86,7 +86,7 @@ def _measure(size: Size, folder: Path, rounds: int) -> dict[str, list[Figures]]:
         def run() -> float:
             command = [sys.executable, "-m", "benchmarks.one_create", json.dumps(request)]
             environment = {**os.environ, "ZOO_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
-            environment["HF_HOME"] = str(folder / "hub")
+            environment |= {"HF_HOME": str(folder / "hub"), "TQDM_DISABLE": "1"}
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
             figures.setdefault(subject, []).append(json.loads(done.stdout))
             return figures[subject][-1]["create"]
@@ -118,7 +118,7 @@ with loopback_hub.running_hub() as hub:
     zoo.create({size.ref!r}, pretrained=True)
 """
     environment = {**os.environ, "ZOO_HOME": str(folder / "home"), "HF_HOME": str(folder / "hub")}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[1] / "tests")
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[1] / "tests"), "TQDM_DISABLE": "1"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
