@@ -142,6 +142,12 @@ def test_switched_off_and_quarantined_plugins_are_not_asked(installed: Site, mon
     assert call("error_hint", EVENT) == []
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_plugin_that_lacks_something_is_passed_over_in_silence(installed: Site) -> None:
+    installed.plugin("acme", hooks=["error_hint"], requires=["zoo_no_such_package"], files={"hooks.py": HINT})
+    assert call("error_hint", EVENT) == []
+
+
 def test_hooks_under_another_name_than_the_plugins_own_are_not_taken(installed: Site) -> None:
     installed.plugin("acme", manifest_of("acme", hooks=["error_hint"]))
     installed.install("zoo-thief", "[zoo.hooks]\nacme = zoo_thief.hooks", files={"zoo_thief/hooks.py": HINT})
