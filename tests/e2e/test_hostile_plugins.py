@@ -53,7 +53,8 @@ BROKEN = {
     "huge": Broken("invalid-manifest", "try:", manifest=HUGE),
     "not a number": Broken("invalid-manifest", "try:", manifest='{"schema": NaN}'),
     "bad row": Broken("invalid-manifest", "nosuchfield", manifest={**manifest_of("bad"), "nosuchfield": 1}),
-    "lies": Broken("namespace-conflict", "cnn", manifest=manifest_of("cnn", distribution="zoo-bad")),
+    "lies": Broken("namespace-conflict", "cnn", manifest=manifest_of("cnn")),
+    "contradicts itself": Broken("invalid-manifest", "zoo-cnn", manifest=manifest_of("cnn", distribution="zoo-bad")),
     "steals": Broken("namespace-conflict", "stranger", distribution="stranger"),
 }
 

@@ -41,7 +41,7 @@ def find_project(target: str) -> Project:
     Raises:
         NotFoundError: there is no catalogue there, or more than one.
     """
-    if os.path.isdir(target) and (os.sep in target or "/" in target or not _package_of(target)):
+    if _is_folder(target):
         return _in_folder(os.path.abspath(target))
     catalog, package = _package_of(target) or ("", "")
     if not package:
@@ -97,6 +97,14 @@ def _package_of(name: str) -> tuple[str, str] | None:
             if os.path.isfile(file):
                 return catalog, os.path.dirname(file)
     return None
+
+
+def _is_folder(target: str) -> bool:
+    """Whether a folder is meant: `zoo-acme` is, where its source lies here, also if it is installed elsewhere."""
+    if not os.path.isdir(target):
+        return False
+    project = os.path.isfile(os.path.join(target, "pyproject.toml"))
+    return project or os.sep in target or "/" in target or not _package_of(target)
 
 
 def _in_folder(folder: str) -> Project:
