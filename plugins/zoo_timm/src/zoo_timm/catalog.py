@@ -74,7 +74,7 @@ def checkpoint(tag: str, facts: Mapping[str, Any], about: Mapping[str, Any]) -> 
         sources=tuple(facts["sources"]),
         format="timm",
         license=_SPDX.get(license, license),
-        labels="imagenet_1k" if facts["classes"] == 1000 else None,
+        labels="imagenet_1k" if facts["classes"] == 1000 and "in1k" in tag else None,
         num_classes=facts["classes"],
         input=_input(about, facts.get("input", {})),
         metrics=tuple(metric for row in facts.get("results", ()) for metric in _metrics(row)),

@@ -44,7 +44,6 @@ _WHOLE_CELLS = frozenset(
         "DeepseekVitEncoder",
         "Eva",
         "Gemma4VitClassifier",
-        "Gemma4VitEncoder",
         "HieraDet",
         "HighResolutionNet",
         "NaFlexVit",
@@ -54,7 +53,7 @@ _WHOLE_CELLS = frozenset(
         "VisionTransformerSAM",
     }
 )
-_CELLS: Mapping[str, int] = {"CSATv2": 8, "TResNet": 4}
+_CELLS: Mapping[str, int] = {"CSATv2": 8, "Gemma4VitEncoder": 48, "TResNet": 4}
 
 
 def build_encoder(architecture: str, options: Mapping[str, Any]) -> nn.Module:
