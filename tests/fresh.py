@@ -42,7 +42,7 @@ class Environment:
         """Install wheels with pip, after what they need and is not among them."""
         for wheel in wheels:
             (found,) = metadata.distributions(path=[str(wheel)])
-            self._link_all(_needs(found), skip={_name(w.name.partition("-")[0]) for w in wheels})
+            self._borrow(_needs(found), skip={_name(w.name.partition("-")[0]) for w in wheels})
         self.pip("install", "--no-index", "--no-deps", "--force-reinstall", *map(str, wheels))
 
     def link(self, distribution: str) -> None:
@@ -52,6 +52,10 @@ class Environment:
             source, target = Path(str(found.locate_file(top))), self.packages / top
             if source.exists() and not target.exists():
                 target.symlink_to(source)
+
+    def borrow(self, *distributions: str) -> None:
+        """Link installed distributions and everything they ask for."""
+        self._borrow(distributions, skip=set())
 
     def pip(self, *words: str) -> str:
         """Run its pip; what it says."""
@@ -66,7 +70,7 @@ class Environment:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def _link_all(self, names: Iterable[str], skip: set[str]) -> None:
+    def _borrow(self, names: Iterable[str], skip: set[str]) -> None:
         waiting, seen = list(names), set(skip)
         while waiting:
             name = waiting.pop()

@@ -270,8 +270,31 @@ def test_a_broken_command_of_a_plugin_is_blamed_on_it(tmp_path: Path) -> None:
     site.plugin("acme", {**_manifest(), "hooks": ["cli_commands"]}, hooks=True, files={"hooks.py": "1 / 0"})
     outcome = zoo("greet", site=site.folder)
     assert outcome.code == 2
+    assert outcome.err.startswith("warning: ")
     assert "zoo-acme" in outcome.err
     assert "Traceback" not in outcome.err
+
+
+HINT = """
+    from zoo.plugin.hookspecs import hookimpl
+
+    @hookimpl
+    def error_hint(event):
+        return f"acme has seen {type(event.error).__name__} before"
+"""
+
+
+def test_a_plugin_may_add_a_hint_to_an_error_but_not_spoil_it(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    site.plugin("acme", {**_manifest(), "hooks": ["error_hint"]}, hooks=True, files={"hooks.py": HINT})
+    assert zoo("info", "nobody", site=site.folder).err.endswith("\n  hint:  acme has seen NotFoundError before\n")
+    site.write({"zoo_acme/hooks.py": HINT.replace("return", "1 / 0 #")})
+    spoilt = zoo("info", "nobody", site=site.folder)
+    assert spoilt.code == 1
+    assert spoilt.err.startswith("error: there is no model 'nobody'")
+    assert "warning: " in spoilt.err
+    assert "zoo-acme" in spoilt.err
+    assert "Traceback" not in spoilt.err
 
 
 def test_a_plugins_words_cannot_touch_the_screen(tmp_path: Path) -> None:

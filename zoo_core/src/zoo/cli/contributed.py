@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zoo.cli import COMMANDS
+from zoo.cli.terminal import show_warnings_plainly
 
 if TYPE_CHECKING:
     from zoo.plugin.hookspecs import CliCommand
@@ -15,6 +16,7 @@ def contributed_commands() -> dict[str, CliCommand]:
     from zoo.plugin.hooks import call
     from zoo.plugin.hookspecs import CliCommands
 
+    show_warnings_plainly()
     found: dict[str, CliCommand] = {}
     for commands in call("cli_commands", CliCommands(tuple(COMMANDS))):
         for command in commands:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from zoo.cli import FAILED, MISUSED
-from zoo.cli.terminal import clean, styled
+from zoo.cli.terminal import clean, show_warnings_plainly, styled
 from zoo.errors import OptionError, ZooError
 
 
@@ -26,6 +26,8 @@ def report(error: Exception, *, as_json: bool) -> int:
         print(json.dumps({"error": known.to_dict()}, indent=2, ensure_ascii=False), flush=True)
     else:
         print_error(known)
+        for hint in _hints(error):
+            print(f"  {styled('hint:', 'green', sys.stderr)}  {clean(hint)}", file=sys.stderr, flush=True)
     return MISUSED if isinstance(error, OptionError) else FAILED
 
 
@@ -44,3 +46,19 @@ def unforeseen(error: Exception) -> ZooError:
     """An error nobody raised on purpose, in one line."""
     text = clean(str(error)) or "no more is known"
     return ZooError(f"unexpected {type(error).__name__}: {text}", fix="the same with ZOO_DEBUG=1 for the traceback")
+
+
+def _hints(error: Exception) -> list[str]:
+    """What plugins say about an error. Nearly always none has anything to say, and none is imported."""
+    try:
+        from zoo.plugin.providers import providers
+
+        if not providers("error_hint"):
+            return []
+        from zoo.plugin.hooks import call
+        from zoo.plugin.hookspecs import ErrorHint
+
+        show_warnings_plainly()
+        return [str(hint) for hint in call("error_hint", ErrorHint(error))]
+    except Exception:  # the error itself is told already, and what hinders the hints may be the same fault
+        return []

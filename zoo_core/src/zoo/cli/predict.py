@@ -12,7 +12,7 @@ from zoo.cli.arguments import Arguments, Command, Option, UsageError
 from zoo.cli.inputs import Source, expand
 from zoo.cli.progress import Progress
 from zoo.cli.saving import Destination
-from zoo.cli.terminal import styled
+from zoo.cli.terminal import show_warnings_plainly, styled
 from zoo.errors import InputError, UnsupportedError, ZooError
 from zoo.refs import is_external
 
@@ -56,6 +56,7 @@ def run(arguments: Arguments) -> int:
     dtype = arguments.text("dtype")
     if dtype not in (None, *DTYPES):
         raise UsageError(f"--dtype is one of {', '.join(DTYPES)}", asked=dtype, fix="--dtype bfloat16")
+    show_warnings_plainly()
     _check_model(ref, own_weights=arguments.text("checkpoint") is not None)
     sources, notes = expand(operands)
     for note in notes:

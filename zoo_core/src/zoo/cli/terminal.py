@@ -46,6 +46,16 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def show_warnings_plainly() -> None:
+    """Warnings are for the reader of the screen: one line each, without the place in the source."""
+    import warnings
+
+    def show(message: Warning | str, *_: object) -> None:
+        print(f"{styled('warning:', 'yellow', sys.stderr)} {clean(str(message))}", file=sys.stderr)
+
+    warnings.showwarning = show  # type: ignore[assignment]  # it passes everything by position
+
+
 def columns(text: str) -> int:
     """Terminal columns of a printable text: East Asian letters take two, combining marks none."""
     if text.isascii():
