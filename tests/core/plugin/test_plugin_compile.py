@@ -119,6 +119,24 @@ def test_another_project_with_the_same_package_is_not_mixed_up(project: Site, tm
     assert compile_catalog(where(project)).models[0].params == 211
 
 
+def test_an_installed_catalogue_is_read_afresh(installed: Site) -> None:
+    installed.write({"zoo_acme/__init__.py": "", "zoo_acme/catalog.py": CATALOG, "zoo_acme/tiny.py": MODEL})
+    assert compile_catalog("acme").summary == "Tiny models"
+    installed.write({"zoo_acme/catalog.py": CATALOG.replace("Tiny models", "Small models")})
+    assert compile_catalog("acme").summary == "Small models"
+
+
+def test_an_installed_package_is_hidden_only_for_a_while(project: Site, installed: Site) -> None:
+    installed.write({"zoo_acme/__init__.py": "", "zoo_acme/tiny.py": "Tiny = 'the installed one'"})
+    import zoo_acme.tiny as before  # type: ignore[import-not-found]
+
+    assert compile_catalog(where(project)).models[0].params == 211
+    import zoo_acme.tiny as after  # type: ignore[import-not-found]
+
+    assert after is before
+    assert after.Tiny == "the installed one"
+
+
 def test_unchanged_rows_keep_what_was_measured_and_changed_ones_do_not(project: Site) -> None:
     first = compile_catalog(where(project))
     shifted = first.to_dict()
@@ -164,7 +182,7 @@ BAD_ROWS = {
     'name="wide"|name="Wide"': "not a name",
     '{"width": 8}|{"widht": 8}': "did you mean `width`",
     '{"width": 8}|{"width": "x"}': "width",
-    '{"width": 8}|{"classes": 8}': "`num_classes`",
+    '{"width": 8}|{"classes": 8}': "the zoo's word is `num_classes`",
     '{"width": 8}|{"width": {8}}': "width",
     'num_classes=10|num_classes=10, config={"widht": 1}': "checkpoint 'ten': config",
     'num_classes=10|num_classes=10, labels="imagenet_1k"': "labels",

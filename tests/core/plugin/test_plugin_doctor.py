@@ -61,9 +61,12 @@ def test_a_model_that_does_not_build_is_named(installed: Site) -> None:
 
 
 def test_a_plugin_in_quarantine_is_explained_and_not_run(installed: Site) -> None:
-    installed.plugin("acme", api=[9, 9], files={"tiny.py": "import os; os._exit(1)"})
-    record, tried = diagnosis("acme", seconds=0)
+    crash = {"tiny.py": "import os; os._exit(1)"}
+    installed.plugin("acme", api=[9, 9], files=crash)
+    installed.plugin("needy", requires=["zoo_no_such_package"], files=crash)
+    record, tried = diagnosis("acme")
     assert (record.state, record.fix, tried) == ("incompatible", "pip install --upgrade zoo-core", 0)
+    assert diagnosis("needy").record.state == "missing-deps"
 
 
 def _ends(pid: int) -> bool:
