@@ -41,6 +41,10 @@ def test_a_reference_survives_its_text(ref: Ref) -> None:
 
 
 @given(near_references | st.text() | refs.map(str))
+@example("a@\uff11")  # int() reads a full-width 1 as 1
+@example("a@\u0661")
+@example("a@1_0")
+@example("a@+1")
 def test_a_text_that_parses_is_the_text_of_its_reference(text: str) -> None:
     ref = parsed(text)
     assert isinstance(ref, RefError) or str(ref) == text

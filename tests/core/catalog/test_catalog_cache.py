@@ -112,6 +112,8 @@ def test_a_plugin_whose_state_changes_changes_in_the_listing(site: Site, install
     site.write({"needed_package/__init__.py": ""})
     (row,) = open_catalog().list_models("acme/*")
     assert row.status == "installed"
+    (text,) = open_catalog().listing(Wanted(plugin="acme"))
+    assert text.split()[-1] == "installed"
 
 
 def truncate(file: Path) -> None:
@@ -143,12 +145,17 @@ def another_layout(file: Path) -> None:
 
 
 def another_key(file: Path) -> None:
+    """As if a process with other folders had a key of the same checksum."""
     import sqlite3
 
-    connection = sqlite3.connect(file)
+    other = file.with_suffix(".other")
+    shutil.copy(file, other)
+    connection = sqlite3.connect(other)
     connection.execute("UPDATE meta SET value = 'for other folders' WHERE key = 'key'")
+    connection.execute("UPDATE models SET name = 'of_other_folders'")
     connection.commit()
     connection.close()
+    other.replace(file)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +187,15 @@ def test_a_damaged_cache_is_made_anew(
     assert listed() == expected
     assert open_catalog().resolve("acme/model_7").model.name == "model_7"
     assert listed() == expected
+
+
+def test_a_file_cut_short_by_one_byte_is_not_opened(install: Install, zoo_home: Path) -> None:
+    install("acme", "tiny")
+    listed()
+    (file,) = cache_files(zoo_home)
+    assert open_file(str(file)) is not None
+    os.truncate(file, file.stat().st_size - 1)
+    assert open_file(str(file)) is None
 
 
 def test_a_catalogue_found_damaged_while_in_use_is_made_anew(install: Install, zoo_home: Path) -> None:

@@ -85,14 +85,14 @@ def test_necks_and_heads_are_listed_only_when_asked_for(install: Install) -> Non
 
 
 def test_what_is_not_installed_is_listed_as_available_and_hidden_by_the_installed(install: Install) -> None:
-    (row,) = rows("resnet50", installed=None)
+    (row,) = rows("resnet50", installed=None, plugin="cnn")
     assert (row.namespace, row.status) == ("cnn", "available")
     install("cnn", "resnet50", "resnet51")
-    assert [(row.name, row.status) for row in rows("resnet5?", installed=None)] == [
+    assert [(row.name, row.status) for row in rows("cnn/resnet5?", installed=None)] == [
         ("resnet50", "installed"),
         ("resnet51", "installed"),
     ]
-    assert rows("resnet18", installed=None) == []  # the installed manifest says what there is, not the snapshot
+    assert rows("cnn/resnet18", installed=None) == []  # the installed manifest says what there is, not the snapshot
     assert "resnet18" not in zoo.list_models()
 
 
@@ -115,6 +115,33 @@ def test_lines_are_the_rows(install: Install) -> None:
             assert line.split()[2] == shown_count(row.params)
             assert line.index(row.status) == heading().index("STATUS")
     assert open_catalog().listing(Wanted("nothing_of_that_name")) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("a*", ["ab1", "ab2"]),
+        ("?b1", ["ab1", "cb1"]),
+        ("[!a]b*", ["cb1"]),
+        ("[a-b]b[2]", ["ab2"]),
+        ("acme/*b1", ["ab1", "cb1"]),
+        ("ac*/ab?", ["ab1", "ab2"]),
+        ("*/ab1", ["ab1"]),
+        ("best/*", []),
+        ("ab", []),
+        ("AB1", []),
+        ("%b1", []),
+        ("", []),
+    ],
+)
+def test_a_pattern_matches_as_in_a_shell(install: Install, pattern: str, found: list[str]) -> None:
+    install("acme", "ab1", "ab2", "cb1")
+    assert names(pattern) == found
+
+
+def test_a_largest_size_includes_itself_and_leaves_out_what_nobody_counted(install: Install) -> None:
+    install("acme", {"name": "small", "params": 1_000_000}, {"name": "big", "params": 1_000_001}, "uncounted")
+    assert names(max_params="1M") == ["small"]
 
 
 def test_no_manifest_can_command_a_terminal_through_a_line(install: Install) -> None:
@@ -178,7 +205,7 @@ models = st.fixed_dictionaries(
         "name": letters,
         "kind": st.sampled_from(["model", "backbone", "neck", "head"]),
         "task": st.sampled_from(["classification", "detection", "features"]),
-        "params": st.none() | st.integers(0, 100),
+        "params": st.none() | st.integers(0, 4),
         "license": st.sampled_from(LICENSES),
         "tags": st.lists(st.sampled_from(["a", "b", "ab", "a b"]), max_size=3),
     }
@@ -196,7 +223,7 @@ wanted = st.fixed_dictionaries(
         "task": st.sampled_from(["classification", "detection"]),
         "kind": st.sampled_from(["model", "head"]),
         "license": st.sampled_from([*LICENSES, "mit", "permissive", "unknown"]),
-        "max_params": st.integers(0, 100),
+        "max_params": st.integers(0, 4),
         "tag": st.sampled_from(["a", "b", "ab", "a b"]),
     },
 )

@@ -128,6 +128,15 @@ def test_a_name_of_two_first_party_plugins_is_ambiguous_and_names_both(install: 
     assert resolve("explain/also") == "explain/other@1"
 
 
+def test_what_can_be_built_comes_before_what_is_set_aside_and_that_before_what_is_not_installed(
+    install: Install,
+) -> None:
+    install("vit", "twin", "resnet50", requires=["no_such_package_anywhere"])
+    assert miss("resnet50", PluginError).fix == "pip install zoo-vit"  # not the snapshot's, whose name it is too
+    install("explain", "twin")
+    assert resolve("twin") == "explain/twin@1"
+
+
 def test_a_model_and_a_head_may_share_a_name(install: Install) -> None:
     install("vit", {"name": "both", "params": 1}, {"name": "both", "kind": "head", "params": 2})
     catalog = open_catalog()

@@ -94,7 +94,8 @@ def index(connection: sqlite3.Connection, key: str, paths: list[str], known: boo
     connection.executescript(SCHEMA)
     connection.execute("BEGIN")
     shape = repr([stamp(path, sys.maxsize)[1:] for path in SHAPED_BY])
-    known = known and connection.execute("SELECT value FROM old.meta WHERE key = 'shape'").fetchone() == (shape,)
+    made_for = "SELECT key, value FROM old.meta WHERE key IN ('key', 'shape') ORDER BY key"
+    known = known and connection.execute(made_for).fetchall() == [("key", key), ("shape", shape)]
     manifests = KnownManifests(connection if known else None)
     sources, fingerprint = _sources(paths, manifests)
     shared = _shared_bare_names(connection, sources, manifests)

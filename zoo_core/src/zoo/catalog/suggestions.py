@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from zoo.catalog.names import BARE
 
 CANDIDATES = 200
-NEAR, VERY_NEAR = 0.6, 0.8
+NEAR, VERY_NEAR = 0.6, 0.9
 MAX_LENGTH = 80
 
 
