@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +22,22 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     bare = [path for path in sys.path if not path.endswith("site-packages") and "/src" not in path]
     monkeypatch.setattr(sys, "path", [str(site.folder), *bare])
     return site
+
+
+@pytest.fixture(scope="session")
+def a_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue of some environment, in which the snapshot has been read."""
+    home = tmp_path_factory.mktemp("home")
+    environment = {**os.environ, "ZOO_HOME": str(home)}
+    subprocess.run([sys.executable, "-c", "import zoo; zoo.plugins()"], env=environment, check=True)
+    (file,) = home.glob("catalog-*.sqlite")
+    return file
+
+
+@pytest.fixture(autouse=True)
+def furnished_home(a_catalogue: Path, zoo_home: Path) -> None:
+    """A catalogue for another environment lies in the home already: reading the snapshot anew takes a while."""
+    shutil.copy(a_catalogue, zoo_home / "catalog-of-others.sqlite")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def listed() -> list[str]:
 
 
 def cache_files(home: Path) -> list[Path]:
-    return sorted(home.glob("catalog-*"))
+    return sorted(home.glob("catalog-????????.sqlite*"))  # not the one that lies in every home here
 
 
 def test_what_is_installed_is_listed(install: Install) -> None:
@@ -66,7 +66,7 @@ def test_an_unchanged_catalogue_is_not_made_again(install: Install, zoo_home: Pa
     before = made.stat()
     assert listed() == ["acme/tiny"]
     assert made.stat().st_ino == before.st_ino
-    assert [path.name for path in zoo_home.iterdir()] == [made.name]
+    assert cache_files(zoo_home) == [made]
 
 
 def test_an_unchanged_manifest_is_not_read_again(site: Site, install: Install) -> None:
@@ -145,14 +145,16 @@ def another_layout(file: Path) -> None:
 
 
 def another_key(file: Path) -> None:
-    """As if a process with other folders had a key of the same checksum."""
+    """As a process would whose folders happen to have the same checksum."""
     import sqlite3
 
     other = file.with_suffix(".other")
     shutil.copy(file, other)
     connection = sqlite3.connect(other)
-    connection.execute("UPDATE meta SET value = 'for other folders' WHERE key = 'key'")
-    connection.execute("UPDATE models SET name = 'of_other_folders'")
+    connection.executescript(
+        "UPDATE meta SET value = 'for other folders' WHERE key = 'key';"
+        "DELETE FROM models; DELETE FROM details; DELETE FROM plugins; DELETE FROM contents; DELETE FROM aliases;"
+    )
     connection.commit()
     connection.close()
     other.replace(file)
@@ -240,6 +242,21 @@ def test_switches_have_catalogues_of_their_own(install: Install, monkeypatch: py
     monkeypatch.delenv("ZOO_NO_PLUGINS")
     monkeypatch.delenv("ZOO_PLUGINS")
     assert listed() == ["acme/tiny", "best/small"]
+
+
+def test_what_another_catalogue_has_read_is_not_read_again(
+    site: Site, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for the catalogues of two environments, or with and without a switch. Proven by spoiling the manifest."""
+    install("acme", "tiny")
+    install("best", "small")
+    listed()
+    path = site.folder / "zoo_acme" / "zoo.json"
+    status = path.stat()
+    path.write_bytes(b"x" * status.st_size)
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    monkeypatch.setenv("ZOO_PLUGINS", "acme")
+    assert listed() == ["acme/tiny"]
 
 
 def test_working_in_many_folders_makes_one_catalogue(

@@ -48,8 +48,8 @@ class Record:
         if not isinstance(data, Mapping):
             raise ManifestError(f"{where}: expected an object, found {type(data).__name__}")
         hints = _hints(cls)
-        unknown = sorted(set(map(str, data)) - set(hints))
-        if unknown:
+        if not data.keys() <= hints.keys():
+            unknown = sorted(set(map(str, data)) - set(hints))
             raise ManifestError(f"{where}: unknown field {unknown[0]!r}", found=", ".join(sorted(hints)))
         values = {name: _typed(data[name], hints[name], f"{where}.{name}") for name in hints if name in data}
         try:
@@ -242,6 +242,8 @@ def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
     """The JSON value as the annotated type, or a `ManifestError` that names the place."""
+    if type(value) is hint and hint is not float:  # nearly all of a manifest is text
+        return value
     origin, args = _parts(hint)
     if hint is Any:
         return value

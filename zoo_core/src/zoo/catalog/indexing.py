@@ -87,15 +87,15 @@ def index(connection: sqlite3.Connection, key: str, paths: list[str], known: boo
     """Write the catalogue of what is installed.
 
     Args:
-        connection: to an empty database, with an old catalogue attached as `old` where `known`.
+        connection: to an empty database, with another catalogue attached as `old` where `known`: an old one of the
+            same folders, or of others.
         key: what the catalogue is for, kept with it.
         paths: the folders of `sys.path` that the catalogue depends on.
     """
     connection.executescript(SCHEMA)
     connection.execute("BEGIN")
     shape = repr([stamp(path, sys.maxsize)[1:] for path in SHAPED_BY])
-    made_for = "SELECT key, value FROM old.meta WHERE key IN ('key', 'shape') ORDER BY key"
-    known = known and connection.execute(made_for).fetchall() == [("key", key), ("shape", shape)]
+    known = known and connection.execute("SELECT value FROM old.meta WHERE key = 'shape'").fetchone() == (shape,)
     manifests = KnownManifests(connection if known else None)
     sources, fingerprint = _sources(paths, manifests)
     shared = _shared_bare_names(connection, sources, manifests)

@@ -52,18 +52,19 @@ def _fill(aside: str, old: str | None, key: str, paths: list[str]) -> None:
         connection.execute("PRAGMA page_size = 16384")  # a whole listing is read in fewer pieces
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
-        known = old is not None and _attach(connection, old)
-        index(connection, key, paths, known)
+        index(connection, key, paths, old is not None and _attach(connection, old))
     finally:
         connection.close()
 
 
-def _attach(connection: sqlite3.Connection, old: str) -> bool:
-    """Make the old catalogue readable as `old`, if there is one."""
-    if open_file(old) is None:
-        return False
-    connection.execute("ATTACH ? AS old", (uri(old),))
-    return True
+def _attach(connection: sqlite3.Connection, file: str) -> bool:
+    """Make the old catalogue readable as `old`: the last one of the same folders, or else the last one of others."""
+    others = [entry for entry in os.scandir(os.path.dirname(file)) if _is_catalogue(entry.name)]
+    for old in (file, *(entry.path for entry in sorted(others, key=lambda entry: -entry.stat().st_mtime)[:1])):
+        if open_file(old) is not None:
+            connection.execute("ATTACH ? AS old", (uri(old),))
+            return True
+    return False
 
 
 def _in_memory(key: str, paths: list[str]) -> sqlite3.Connection:
@@ -76,15 +77,20 @@ def _sweep(folder: str) -> None:
     """Remove what killed processes left, and catalogues of environments that are long gone."""
     now = time.time()
     for entry in os.scandir(folder):
-        if not entry.name.startswith("catalog-"):
+        abandoned = entry.name.startswith("catalog-") and entry.name.endswith(TEMPORARY)
+        if not abandoned and not _is_catalogue(entry.name):
             continue
-        limit = _ABANDONED_S if entry.name.endswith(TEMPORARY) else _UNUSED_S
+        limit = _ABANDONED_S if abandoned else _UNUSED_S
         try:
             old = now - entry.stat().st_mtime > limit
         except OSError:
             continue
         if old:
             _remove(entry.path)
+
+
+def _is_catalogue(name: str) -> bool:
+    return name.startswith("catalog-") and name.endswith(".sqlite")
 
 
 def _remove(path: str) -> None:
