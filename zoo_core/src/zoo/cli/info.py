@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.catalog import open_catalog
 from zoo.catalog.counts import shown_count
+from zoo.catalog.names import short_ref
 from zoo.cli.arguments import Arguments, Command, Option
 from zoo.cli.terminal import clean, styled, table, wrapped
 from zoo.specs import CheckpointSpec, InputSpec, Metric, ModelSpec
@@ -141,7 +142,9 @@ def _print_options(schema: dict[str, Any], model: ModelSpec) -> None:
 
 
 def _print_use(info: ModelInfo) -> None:
-    ref = info.ref.rpartition("@")[0]
+    ref = short_ref(info.ref.partition("/")[0], info.model.name)
+    if info.checkpoint is not None and info.checkpoint is not info.model.checkpoints[0]:
+        ref += f".{info.checkpoint.name}"
     rows = []
     if info.checkpoint is not None and info.model.task == "classification":
         rows.append((f"zoo predict {ref} photo.jpg", "see what it says"))
