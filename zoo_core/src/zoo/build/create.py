@@ -25,7 +25,8 @@ from zoo.models.config import ModelConfig
 from zoo.models.labels import label_space
 from zoo.models.model import Backbone, Component, Model
 from zoo.models.provenance import Provenance
-from zoo.plugin.hooks import read_weights
+from zoo.plugin.hooks import call, carry_checkpoint, read_weights
+from zoo.plugin.hookspecs import ModelCreated
 from zoo.plugin.loading import load_factory
 from zoo.refs import is_external
 from zoo.specs import CheckpointSpec, InputSpec
@@ -39,7 +40,6 @@ class Placement(NamedTuple):
 
 
 ANYWHERE = Placement()
-_SOURCE_SCHEMES = ("file://", "hf://", "https://", "http://", "pkg://")
 OWN_FILE = "own-file"  # no reference can name it: a checkpoint's name has no hyphen
 
 
@@ -182,8 +182,8 @@ def _chosen_checkpoint(
             )
         return resolved.checkpoint if pretrained else None
     text = fspath(chosen)
-    if text.startswith(_SOURCE_SCHEMES) or not isinstance(chosen, str) or "/" in text:
-        source = text if text.startswith(_SOURCE_SCHEMES) else f"file://{text}"
+    if not isinstance(chosen, str) or "/" in text:
+        source = text if "://" in text else f"file://{text}"
         like = resolved.checkpoint.input if resolved.checkpoint else resolved.model.input
         return CheckpointSpec(name=OWN_FILE, sources=(source,), format=format or "native", input=like)
     found = resolved.model.checkpoint(text)
@@ -226,6 +226,7 @@ def _build(
             replace_head(component, int(classes), published, placement)
         component.eval()
     _describe(component, spec.input, about, options)
+    call("model_created", ModelCreated(resolved.ref, component))
     return component
 
 
@@ -246,7 +247,7 @@ def _fill(component: Component, weights: CheckpointSpec, resolved: Resolved, pla
         structure = peek_structure(weights)
         if structure is not None:
             check_structure(component, structure, weights.format, weights.sources[0])
-    opened = open_checkpoint(weights, readers=(read_weights,))
+    opened = open_checkpoint(weights, readers=(read_weights,), carriers=(carry_checkpoint,))
     component.load_report = load_weights(
         component, opened.tensors, format=weights.format, source=opened.source, **placement._asdict()
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zoo.checkpoints.delivery import Progress
 from zoo.checkpoints.headers import Header, TensorInfo, read_header
-from zoo.checkpoints.sources import LOCAL, Fetched, fetch, file_name, stored
+from zoo.checkpoints.sources import LOCAL, REMOTE, Carrier, Fetched, fetch, file_name, stored
 from zoo.checkpoints.store import Store
 from zoo.errors import FormatError, SourceError
 from zoo.specs import CheckpointSpec
@@ -43,6 +43,7 @@ def open_checkpoint(
     spec: CheckpointSpec,
     *,
     readers: Sequence[Reader] = (),
+    carriers: Sequence[Carrier] = (),
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> OpenedCheckpoint:
@@ -50,6 +51,7 @@ def open_checkpoint(
 
     Args:
         readers: asked in turn for files that are neither safetensors nor torch's own.
+        carriers: asked in turn for sources of schemes the zoo does not know.
 
     Raises:
         SourceError, OfflineError, DigestError: the file cannot be had.
@@ -58,7 +60,7 @@ def open_checkpoint(
     from zoo.checkpoints.files import read_tensors
 
     store = store or Store()
-    fetched = fetch(spec.sources, sha256=spec.sha256, size=spec.size, store=store, progress=progress)
+    fetched = fetch(spec.sources, sha256=spec.sha256, size=spec.size, store=store, progress=progress, carriers=carriers)
     name = file_name(fetched.source).lower()
     if name.endswith(SAFETENSORS + TORCH):
         path = _safetensors_path(fetched, store)
@@ -89,7 +91,7 @@ def peek_structure(spec: CheckpointSpec, *, store: Store | None = None) -> dict[
             here = stored((source,), sha256=spec.sha256, size=spec.size, store=store)
             if here is not None:
                 break
-        elif file_name(source).lower().endswith(SAFETENSORS):
+        elif source.startswith(REMOTE) and file_name(source).lower().endswith(SAFETENSORS):
             with suppress(SourceError):  # the next source may know; if none does, opening says why
                 return _remote_header(source).structure
     if here is None or not file_name(here.source).lower().endswith(SAFETENSORS + TORCH):

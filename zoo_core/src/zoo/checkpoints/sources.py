@@ -13,16 +13,22 @@ change.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from zoo.checkpoints.delivery import Delivery, Progress, Wanted
+from zoo.checkpoints.delivery import Delivery, Progress, Wanted, offline
 from zoo.checkpoints.store import Store, checked_hex
 from zoo.errors import CheckpointError, DigestError, OfflineError, SourceError
 
 LOCAL = ("pkg://", "file://")
+REMOTE = ("hf://", "https://", "http://")
+
+
+Carrier = Callable[[str, str], "str | None"]
+"""Brings a file of a scheme of its own, `(address, folder) -> path in the folder`; None for other schemes."""
 
 
 class Fetched(NamedTuple):
@@ -41,8 +47,12 @@ def fetch(
     size: int | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
+    carriers: Sequence[Carrier] = (),
 ) -> Fetched:
     """The file, from this machine if it is here, otherwise from the first source that delivers it.
+
+    Args:
+        carriers: asked in turn for sources of schemes that are none of the above.
 
     Raises:
         DigestError: a source gave other bytes than promised, and no other source gave the right ones.
@@ -57,7 +67,7 @@ def fetch(
     failures: list[tuple[str, CheckpointError]] = []
     for source in sources:
         try:
-            return _taken(source, sha256, size, store, progress)
+            return _taken(source, sha256, size, store, progress, carriers)
         except CheckpointError as error:
             failures.append((source, error))
     raise _failed(failures)
@@ -80,13 +90,20 @@ def stored(
     for source in sources:
         if source.startswith(LOCAL):
             with suppress(CheckpointError):
-                return _taken(source, sha256, size, store, None)
+                return _taken(source, sha256, size, store, None, ())
         elif not sha256:
             return _pinned(source, size, store)
     return None
 
 
-def _taken(source: str, sha256: str | None, size: int | None, store: Store, progress: Progress | None) -> Fetched:
+def _taken(
+    source: str,
+    sha256: str | None,
+    size: int | None,
+    store: Store,
+    progress: Progress | None,
+    carriers: Sequence[Carrier],
+) -> Fetched:
     """The file from this one source."""
     if sha256 or source.startswith(LOCAL):
         wanted = Wanted(checked_hex(sha256) if sha256 else None, size)
@@ -96,7 +113,7 @@ def _taken(source: str, sha256: str | None, size: int | None, store: Store, prog
             return here
         pin = store.pin(source)
         wanted = Wanted(pin.sha256, size, store.pin_path(source)) if pin else Wanted(None, size)
-    delivery = _deliver(source, wanted, store, progress)
+    delivery = _deliver(source, wanted, store, progress, carriers)
     if not source.startswith(LOCAL):
         store.remember_pin(source, delivery.sha256, delivery.source)
     return Fetched(delivery.path, delivery.sha256, delivery.source, "declared" if sha256 else "first-use")
@@ -123,7 +140,9 @@ def file_name(source: str) -> str:
     return unquote(source.split("?")[0].split("#")[0].rstrip("/").rsplit("/", 1)[-1])
 
 
-def _deliver(source: str, wanted: Wanted, store: Store, progress: Progress | None) -> Delivery:
+def _deliver(
+    source: str, wanted: Wanted, store: Store, progress: Progress | None, carriers: Sequence[Carrier]
+) -> Delivery:
     if source.startswith(LOCAL):
         blob = store.adopt(local_path(source), wanted, source)
         return Delivery(blob.path, blob.sha256, source)
@@ -135,6 +154,20 @@ def _deliver(source: str, wanted: Wanted, store: Store, progress: Progress | Non
         from zoo.checkpoints.web import deliver_web
 
         return deliver_web(source, wanted, store, progress)
+    return _carried(source, wanted, store, carriers)
+
+
+def _carried(source: str, wanted: Wanted, store: Store, carriers: Sequence[Carrier]) -> Delivery:
+    """A file that somebody else brings: into a folder of its own, from there into the store, verified on the way."""
+    if carriers and offline():
+        raise OfflineError(f"{source}: not in the store, and the network is switched off", fix="unset ZOO_OFFLINE")
+    for carrier in carriers:
+        with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
+            path = carrier(source, folder)
+            if path is not None:
+                with open(path, "rb") as file:
+                    blob = store.put(iter(lambda: file.read(1 << 20), b""), wanted)
+                return Delivery(blob.path, blob.sha256, source)
     raise SourceError(f"{source!r} has no scheme the zoo knows", fix="pkg://, file://, hf:// or https://")
 
 

@@ -9,7 +9,7 @@ import pluggy
 
 from zoo.errors import PluginError, ZooError
 from zoo.plugin import hookspecs
-from zoo.plugin.hookspecs import ReadWeights, hookimpl as hookimpl
+from zoo.plugin.hookspecs import CheckpointSource, ReadWeights, hookimpl as hookimpl
 from zoo.plugin.loading import load_object
 from zoo.plugin.providers import HOOKS as HOOKS, Provider, providers
 from zoo.plugin.state import as_error
@@ -58,6 +58,12 @@ def first(name: str, event: NamedTuple) -> Any:
     if refusal is not None:
         raise refusal
     return None
+
+
+def carry_checkpoint(address: str, folder: str) -> str | None:
+    """The path of a file that a plugin brought into the folder from an address only it knows; None if none does."""
+    path: str | None = first("checkpoint_source", CheckpointSource(address, folder))
+    return path
 
 
 def read_weights(path: str) -> Mapping[str, Tensor] | None:
