@@ -9,7 +9,8 @@ import timm
 import torch
 from timm_reference import feature_maps, image, largest_difference, reference
 
-from zoo_timm.adapter import TimmBackbone, TimmClassifier, TimmModel
+from zoo.build.fast_init import without_initialisation
+from zoo_timm.adapter import TimmBackbone, TimmModel
 from zoo_timm.catalog import PLUGIN
 
 TOLERANCE = 1e-5
@@ -31,9 +32,9 @@ QUICK = (
 def check_against_timm(architecture: str) -> None:
     theirs = reference(architecture)
     images = image(theirs)
-    backbone = TimmBackbone(architecture=architecture, out_indices=range(len(theirs.feature_info))).eval()
-    state = backbone.key_maps()["timm"].load(theirs.state_dict())
-    backbone.load_state_dict(state.tensors)
+    with without_initialisation():
+        backbone = TimmBackbone(architecture=architecture, out_indices=range(len(theirs.feature_info))).eval()
+    backbone.load_state_dict(backbone.key_maps()["timm"].load(theirs.state_dict()).tensors, assign=True)
     maps = feature_maps(theirs, architecture, images)
     with torch.inference_mode():
         ours = backbone(images)
@@ -48,8 +49,9 @@ def check_against_timm(architecture: str) -> None:
 
 
 def check_classifier(architecture: str, theirs: torch.nn.Module, images: torch.Tensor) -> None:
-    model: TimmClassifier = TimmModel(architecture=architecture, num_classes=theirs.num_classes).eval()
-    model.load_state_dict(model.key_maps()["timm"].load(theirs.state_dict()).tensors)
+    with without_initialisation():
+        model = TimmModel(architecture=architecture, num_classes=theirs.num_classes).eval()
+    model.load_state_dict(model.key_maps()["timm"].load(theirs.state_dict()).tensors, assign=True)
     with torch.inference_mode():
         outputs = model(images, output_features=True)
         plain = model(images)

@@ -6,20 +6,33 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from zoo.build.fast_init import without_initialisation
+
 
 def reference(architecture: str, seed: int = 0, **options: object) -> nn.Module:
-    """timm's model in evaluation mode. Scales, biases and statistics are random too: at their initial ones and zeros
-    a swapped or forgotten normalisation would not show."""
+    """timm's model in evaluation mode, filled with random values. Scales, biases and statistics are random too: at
+    their usual ones and zeros a swapped or forgotten normalisation would not show."""
+    with without_initialisation():
+        model = timm.create_model(architecture, **options).eval()
     torch.manual_seed(seed)
-    model = timm.create_model(architecture, **options).eval()
+    buffers = dict(model.named_buffers())
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and tensor.ndim < 2:
-            variance = name.endswith("running_var")
-            tensor.uniform_(0.8, 1.2) if variance or name.endswith("weight") else tensor.uniform_(-0.1, 0.1)
+        statistic = name.rpartition(".")[2].startswith("running_")
+        if tensor.is_floating_point() and (name not in buffers or statistic):
+            _fill(name, tensor)
     return model
 
 
-def image(model: nn.Module, side: int = 128) -> Tensor:
+def _fill(name: str, tensor: Tensor) -> None:
+    if tensor.ndim > 1:
+        tensor.normal_(0, (tensor[0].numel()) ** -0.5)
+    elif name.endswith(("weight", "running_var")):
+        tensor.uniform_(0.8, 1.2)
+    else:
+        tensor.uniform_(-0.1, 0.1)
+
+
+def image(model: nn.Module, side: int = 96) -> Tensor:
     """One random image of the model's own size, or a smaller one where any size will do."""
     cfg = model.pretrained_cfg
     height, width = cfg["input_size"][1:]
@@ -30,12 +43,13 @@ def image(model: nn.Module, side: int = 128) -> Tensor:
 
 def feature_maps(model: nn.Module, architecture: str, images: Tensor) -> list[Tensor]:
     """Every map of timm's own `features_only` wrapper around the model's weights."""
-    wrapper = timm.create_model(architecture, features_only=True, out_indices=list(range(len(model.feature_info))))
+    with without_initialisation():
+        wrapper = timm.create_model(architecture, features_only=True, out_indices=list(range(len(model.feature_info))))
     weights = {name.replace(".", "_"): tensor for name, tensor in model.state_dict().items()}
     # The wrappers put `model.` in front, or flatten `stages.0` to `stages_0`.
     own = wrapper.state_dict()
     names = {name: name.removeprefix("model.").replace(".", "_") for name in own}
-    wrapper.load_state_dict({name: weights[loose] for name, loose in names.items()})
+    wrapper.load_state_dict({name: weights[loose] for name, loose in names.items()}, assign=True)
     with torch.inference_mode():
         maps = wrapper.eval()(images)
     return [m.permute(0, 3, 1, 2) if getattr(wrapper, "output_fmt", "") == "NHWC" else m for m in maps]
