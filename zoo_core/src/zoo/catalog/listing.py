@@ -43,6 +43,12 @@ class Wanted:
         self.max_params = None if max_params is None else parse_count(max_params)
         self.tag, self.kind, self.installed = tag, kind, installed
 
+    @property
+    def is_of_whole_plugins(self) -> bool:
+        """Whether no criterion looks at a plugin's models one by one."""
+        of_models = (self.task, self.license, self.max_params, self.tag, self.kind)
+        return self.pattern.rpartition("/")[2] == "*" and all(value is None for value in of_models)
+
     def conditions(self) -> tuple[list[str], list[str | int]]:
         """The WHERE clause's parts, over `models` joined with `plugins`, and their values."""
         parts: list[str] = []
@@ -75,14 +81,13 @@ class Wanted:
         return parts, values
 
 
-_OF_PLUGINS = ("namespace", "(namespace", "status")
 _WHOLE = f"kind IN {WHOLE}"
 
 
 def lines(connection: sqlite3.Connection, wanted: Wanted) -> list[str]:
     """The matching models' lines, in pieces of many, each line with its end."""
     parts, values = wanted.conditions()
-    if all(part.startswith(_OF_PLUGINS) for part in parts):  # whole plugins: their texts are ready
+    if wanted.is_of_whole_plugins:  # their texts are ready
         where = " AND ".join(parts) or "1"
         query = f"SELECT contents.lines FROM plugins JOIN contents ON plugin = plugins.id WHERE {where} ORDER BY id"
     else:
