@@ -166,6 +166,10 @@ def test_no_manifest_can_command_a_terminal_through_a_line(install: Install) -> 
         ({"pattern": "x" * 100_000}, "pattern"),
         ({"pattern": "\ud800"}, "pattern"),
         ({"pattern": None}, "pattern"),
+        ({"task": ["classification"]}, "task"),
+        ({"license": 7}, "license"),
+        ({"tag": "\ud800"}, "tag"),
+        ({"plugin": b"acme"}, "plugin"),
     ],
 )
 def test_a_misspelt_criterion_is_an_error_with_a_suggestion(

@@ -35,10 +35,10 @@ class Wanted:
         kind: str | None = None,
         installed: bool | None = None,
     ) -> None:
-        if not isinstance(pattern, str) or len(pattern) > MAX_LENGTH or not pattern.isprintable():
-            raise OptionError(
-                "a pattern is a short printable text", asked=repr(pattern)[:80], fix='for example "*resnet*"'
-            )
+        texts = {"task": task, "plugin": plugin, "license": license, "tag": tag, "kind": kind}
+        for name, value in {"pattern": pattern, **{n: v for n, v in texts.items() if v is not None}}.items():
+            if not isinstance(value, str) or len(value) > MAX_LENGTH or not value.isprintable():
+                raise OptionError(f"{name} is a short printable text", asked=repr(value)[:80], fix=f'{name}="…"')
         self.pattern, self.task, self.plugin, self.license = pattern, task, plugin, license
         self.max_params = None if max_params is None else parse_count(max_params)
         self.tag, self.kind, self.installed = tag, kind, installed
