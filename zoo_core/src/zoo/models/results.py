@@ -151,6 +151,7 @@ def save_picture(picture: Image.Image, path: str | PathLike[str]) -> None:
             stream.write(encoded.getvalue())
         os.replace(partial, target)
     except (OSError, ValueError) as error:
+        raise InputError(f"the picture cannot be written: {error}", asked=target, fix="another path") from None
+    finally:  # also when interrupted
         if os.path.exists(partial):
             os.unlink(partial)
-        raise InputError(f"the picture cannot be written: {error}", asked=target, fix="another path") from None
