@@ -30,23 +30,24 @@ def main() -> None:
     """Read the command line, measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and print ratios.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="few rounds, small sizes: a rough idea")
+    parser.add_argument("--quick", action="store_true", help="few rounds: a rough idea")
     parser.add_argument("--write", action="store_true", help=f"keep the result in {REPORT.parent.name}/{REPORT.name}")
     arguments = parser.parse_args()
     parts = arguments.parts or list(PARTS)
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         parser.error(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
-    if arguments.write and (arguments.quick or len(parts) < len(PARTS)):
-        parser.error("only a whole run is written")
+    if arguments.write and len(parts) < len(PARTS):
+        parser.error("only a run of all parts is written")
     tables: list[Table] = []
-    print(machine())
+    about = f"{datetime.date.today().isoformat()} · {machine()}" + (" A quick run." if arguments.quick else "")
+    print(about)
     for part in parts:
         for table in PARTS[part](arguments.quick):
             tables.append(table)
             print(f"\n{table.text()}", flush=True)
     if arguments.write:
-        head = f"{INTRODUCTION}\n{datetime.date.today().isoformat()} · {machine()}\n\n"
+        head = f"{INTRODUCTION}\n{about}\n\n"
         REPORT.write_text(head + "\n".join(table.markdown() for table in tables), encoding="utf-8")
 
 

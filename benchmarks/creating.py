@@ -49,8 +49,8 @@ def creating(quick: bool) -> list[Table]:
     seconds: list[tuple[str, ...]] = []
     memory: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for size in SIZES[: 2 if quick else 3]:
-            figures = _measure(size, Path(folder), rounds=2 if quick else 7)
+        for size in SIZES:
+            figures = _measure(size, Path(folder), rounds=2 if quick else 5)
             seconds += _time_rows(size, figures)
             memory += _memory_rows(size, figures, os.path.getsize(_timm_file(size, Path(folder))))
     return [

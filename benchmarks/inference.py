@@ -23,7 +23,7 @@ MODELS = (
 
 def inference(quick: bool) -> Table:
     """Images a second, batches of 1 and 8, and the largest difference of the logits."""
-    rows = [_row(ours, theirs, seconds=4 if quick else 20) for ours, theirs in MODELS[: 3 if quick else None]]
+    rows = [_row(ours, theirs, seconds=2 if quick else 10) for ours, theirs in MODELS[: 3 if quick else None]]
     return Table(
         "Eager inference on the CPU",
         "float32, 224 pixels, the same weights on both sides, in turns; median of the rounds. Above 1 the zoo is "

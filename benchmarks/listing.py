@@ -51,7 +51,7 @@ def against_peers(quick: bool) -> Table:
     """Import and list with the plugins of this environment."""
     with tempfile.TemporaryDirectory() as home:
         commands = {"bare interpreter": BARE} | {name: command for name, (command, _) in PEERS.items()}
-        seconds = processes(commands, 3 if quick else 15, {"ZOO_HOME": home})
+        seconds = processes(commands, 2 if quick else 7, {"ZOO_HOME": home})
     budgets = {name: budget for name, (_, budget) in PEERS.items()}
     return Table(
         "Import and list",
@@ -64,15 +64,15 @@ def against_peers(quick: bool) -> Table:
 
 def at_scale(quick: bool) -> Table:
     """300 plugins with 100,000 models beside the installed ones; warm and cold."""
-    plugins, models = (30, 10_000) if quick else (300, 100_000)
+    plugins, models = 300, 100_000
     with tempfile.TemporaryDirectory() as folder:
         site, home = Path(folder) / "site", Path(folder) / "home"
         write_plugins(site, plugins=plugins, models=models)
         environment = {"PYTHONPATH": str(site), "ZOO_HOME": str(home)}
-        cold = [_cold(home, environment) for _ in range(2 if quick else 5)]
+        cold = [_cold(home, environment) for _ in range(1 if quick else 3)]
         commands = {"bare interpreter": BARE} | {name: [*ZOO, *words] for name, (words, _) in AT_SCALE.items()}
         commands["resolve, in Python"] = [sys.executable, "-c", "import zoo; zoo.info('resnet50')"]
-        seconds = processes(commands, 3 if quick else 25, environment)
+        seconds = processes(commands, 5 if quick else 25, environment)
     seconds["zoo list, no catalogue yet"] = cold
     budgets = {name: budget for name, (_, budget) in AT_SCALE.items()}
     return Table(

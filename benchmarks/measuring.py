@@ -87,7 +87,7 @@ def machine() -> str:
     packages = ("torch", "torchvision", "timm", "transformers", "safetensors", "zoo-core")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
     return (
-        f"{_processor()}, {cores} cores, {_memory()}; {platform.system()} {platform.machine()}, "
+        f"{_processor()}, {cores} cores ({os.getloadavg()[0]:.1f} busy with other work), {_memory()}; {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, {versions}."
     )
 
