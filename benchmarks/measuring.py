@@ -86,10 +86,9 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     packages = ("torch", "torchvision", "timm", "transformers", "safetensors", "zoo-core")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
-    return (
-        f"{_processor()}, {cores} cores ({os.getloadavg()[0]:.1f} busy with other work), {_memory()}; {platform.system()} {platform.machine()}, "
-        f"Python {platform.python_version()}, {versions}."
-    )
+    hardware = f"{_processor()}, {cores} cores, {_memory()}, load {os.getloadavg()[0]:.1f} before the start"
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return f"{hardware}; {system}, {versions}."
 
 
 def _processor() -> str:
