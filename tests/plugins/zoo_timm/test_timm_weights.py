@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import partial
+from unittest import mock
 
 import pytest
 import timm
@@ -13,6 +15,8 @@ from zoo.build.fast_init import without_initialisation
 from zoo.checkpoints.keymap import KeyMap, Prefix
 from zoo.errors import FormatError
 from zoo_timm.adapter import TimmBackbone, TimmClassifier, TimmClassifierConfig, TimmModel
+from zoo_timm.catalog import PLUGIN
+from zoo_timm.weights import conversion
 
 SWIN = "swin_s3_tiny_224"
 
@@ -80,6 +84,41 @@ def test_an_older_layout_is_converted_also_without_data(architecture: str, older
     own = {name: tensor.shape for name, tensor in model.state_dict().items()}
     assert {name: tensor.shape for name, tensor in state.tensors.items()} == own
     assert all(name.endswith(("attn_mask", "relative_position_index")) for name in state.skipped)
+
+
+def timms_conversion(architecture: str) -> object:
+    """The function timm runs over this architecture's files, and with what, caught on its way to the loader."""
+    with torch.device("meta"), without_initialisation(), mock.patch("timm.models._builder.load_pretrained") as loader:
+        encoder = timm.create_model(architecture, pretrained=True)
+    return encoder, loader.call_args.kwargs["filter_fn"]
+
+
+def unfolded(function: object) -> tuple[object, dict[str, object]]:
+    options: dict[str, object] = {}
+    while isinstance(function, partial):
+        options = {**function.keywords, **options}
+        function = function.func
+    return function, {name: value for name, value in options.items() if name != "model" and value not in (None, "")}
+
+
+def one_of_each_kind() -> list[str]:
+    """An architecture for every timm module and class, and those that timm treats by name."""
+    found: dict[tuple[str, str], str] = {}
+    for row in sorted(PLUGIN.models, key=lambda m: (m.params or 0, m.name)):
+        module = timm.model_entrypoint(row.name).__module__
+        by_name = next((word for word in ("flexi", "radio", "siglip", "deit3") if word in row.name), "")
+        found.setdefault((module, f"{row.kind} {row.task} {by_name}"), row.name)
+    return [*found.values(), "vit_base_patch16_radio_v3"]
+
+
+def test_the_conversions_are_those_timm_uses() -> None:
+    for architecture in one_of_each_kind():
+        encoder, theirs = timms_conversion(architecture)
+        ours = conversion(encoder, architecture)
+        if architecture.startswith("crossvit"):  # timm's is defined inside a function: compared by what it does
+            assert ours({"pos_embed.0": 1, "head.0.bias": 2}) == theirs({"pos_embed.0": 1, "head.0.bias": 2})
+        else:
+            assert unfolded(ours) == unfolded(theirs), architecture
 
 
 def test_a_converted_file_has_the_values_timm_loads() -> None:

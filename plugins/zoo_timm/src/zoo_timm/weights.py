@@ -109,20 +109,29 @@ def in_todays_layout(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
 
 def conversion(encoder: nn.Module, architecture: str) -> Conversion | None:
     """timm's function from the family's older or foreign layouts to today's; None where it has none."""
-    entry = sys.modules[timm.model_entrypoint(architecture).__module__]
-    home = sys.modules[type(encoder).__module__]
-    name = _CONVERSIONS.get(type(encoder).__name__, "checkpoint_filter_fn")
-    function = getattr(entry, name, None) or getattr(home, name, None)
+    if type(encoder).__name__ == "CrossVit":
+        return _crossvit_conversion
+    module = sys.modules[timm.model_entrypoint(architecture).__module__]
+    function = getattr(module, _CONVERSIONS.get(type(encoder).__name__, "checkpoint_filter_fn"), None)
     if function is None:
         return None
     options: dict[str, object] = {}
-    if entry.__name__.endswith(".deit"):
+    if module.__name__.endswith(".deit"):
         options = {"adapt_layer_scale": True}
-    elif entry.__name__.endswith(".vision_transformer") and ("flexi" in architecture or "radio" in architecture):
+    elif module.__name__.endswith(".vision_transformer") and "flexi" in architecture:
         options = {"interpolation": "bilinear", "antialias": False}
+    elif module.__name__.endswith(".vision_transformer") and "radio" in architecture:
+        corners = any(name in architecture for name in module._RADIO_ALIGN_CORNERS)
+        options = {"interpolation": "bilinear", "antialias": False, "align_corners": corners}
     if "model" in inspect.signature(function).parameters:
         options["model"] = encoder
     return partial(function, **options)
+
+
+def _crossvit_conversion(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What timm does inside the function that builds a CrossViT."""
+    moved = ("pos_embed", "cls_token")
+    return {name.replace(".", "_") if any(m in name for m in moved) else name: t for name, t in tensors.items()}
 
 
 def _converted(convert: Conversion, tensors: Mapping[str, Tensor], architecture: str) -> MappedState:
