@@ -31,7 +31,7 @@ def inputs(draw: st.DrawFn) -> InputSpec:
     return InputSpec(
         size=(draw(st.integers(4, 2000)), draw(st.integers(4, 2000))),
         resize=draw(st.sampled_from(["shortest", "stretch", "letterbox"])),
-        crop_pct=draw(st.floats(0.1, 4)),
+        crop_pct=draw(st.floats(0.25, 4)),
         interpolation=draw(st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"])),
         antialias=draw(st.booleans()),
         channels=channels,
@@ -181,6 +181,35 @@ def test_another_size_keeps_everything_else(spec: InputSpec, height: int, width:
     other = spec.with_size(height, width)
     assert other.size == (height, width)
     assert other.with_size(*spec.size) == spec
+
+
+@pytest.mark.parametrize(
+    ("channels", "mean", "std"),
+    [
+        (1, (0.5,), (0.2,)),
+        (2, (0.4, 0.5), (0.1, 0.2)),
+        (3, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)),
+        (5, (0.4, 0.5, 0.6, 0.4, 0.5), (0.1, 0.2, 0.3, 0.1, 0.2)),
+    ],
+)
+def test_another_number_of_channels_gets_the_average_or_the_same_over_again(
+    channels: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    spec = InputSpec(size=(32, 48), mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3))
+    other = spec.with_channels(channels)
+    assert (other.channels, other.mean, other.std) == (channels, pytest.approx(mean), pytest.approx(std))
+    assert dataclasses.replace(other, channels=3, mean=spec.mean, std=spec.std) == spec
+    with pytest.raises(ManifestError, match="at least 1"):
+        spec.with_channels(0)
+
+
+@pytest.mark.parametrize(
+    ("size", "crop_pct"), [((999_999, 999_999), 1.0), ((1, 16_385), 1.0), ((16_385, 1), 2.0), ((16_384, 16_384), 0.99)]
+)
+def test_a_size_that_no_machine_can_hold_is_refused(size: tuple[int, int], crop_pct: float) -> None:
+    with pytest.raises(ManifestError, match="16384 pixels"):
+        InputSpec.from_dict({"size": list(size), "crop_pct": crop_pct})
+    assert InputSpec(size=(16_384, 16_384), crop_pct=1.0).resize_to == (16_384, 16_384)
 
 
 @pytest.mark.parametrize(

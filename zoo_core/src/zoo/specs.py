@@ -25,6 +25,10 @@ MANIFEST_SCHEMA = 1
 Kind = Literal["model", "backbone", "neck", "head"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
+LARGEST_SIDE = 2**14
+"""Pixels an `InputSpec` may ask for along a side, before and after its crop: far more than any network takes, and
+little enough that a manifest cannot ask for more memory than machines have."""
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -62,7 +66,7 @@ class Record:
 class InputSpec(Record):
     """How an image becomes a model's input: data that is executed, inverted and exported.
 
-    size: (H, W) the model is given, in pixels.
+    size: (H, W) the model is given, in pixels, each up to `LARGEST_SIDE`, as is `resize_to`.
     resize: `shortest` scales the shorter side to `size / crop_pct`; `stretch` scales both; `letterbox` fits the
         whole image into `size / crop_pct` and pads.
     crop_pct: the share of the resized image that the centre crop keeps; 1.0 crops nothing from a square.
@@ -89,9 +93,12 @@ class InputSpec(Record):
     divisor: int = 1
 
     def __post_init__(self) -> None:
-        sound = min(self.size) >= 1 and max(self.size) < 10**6 and 0.01 <= self.crop_pct <= 4
-        if not sound or min(self.resize_to) < 1:
-            raise ManifestError(f"InputSpec: size {self.size} and crop_pct {self.crop_pct} make no image")
+        sound = min(self.size) >= 1 and max(self.size) <= LARGEST_SIDE and 0.01 <= self.crop_pct <= 4
+        if not sound or not 1 <= min(self.resize_to) <= max(self.resize_to) <= LARGEST_SIDE:
+            raise ManifestError(
+                f"InputSpec: size {self.size} and crop_pct {self.crop_pct} make no image of 1 to {LARGEST_SIDE} pixels "
+                "a side"
+            )
         if self.channels < 1 or self.divisor < 1:
             raise ManifestError(f"InputSpec: channels {self.channels} and divisor {self.divisor} are at least 1")
         if not len(self.mean) == len(self.std) == self.channels:
@@ -108,6 +115,19 @@ class InputSpec(Record):
     def with_size(self, height: int, width: int) -> InputSpec:
         """The same preprocessing for another input size."""
         return replace(self, size=(height, width))
+
+    def with_channels(self, channels: int) -> InputSpec:
+        """The same preprocessing for another number of channels: a single one gets the average mean and standard
+        deviation; more or fewer take theirs in order, and over again. Raises `ManifestError` below 1."""
+        if channels == self.channels:
+            return self
+
+        def spread(values: tuple[float, ...]) -> tuple[float, ...]:
+            if channels == 1:
+                return (sum(values) / len(values),)
+            return tuple(values[i % len(values)] for i in range(channels))
+
+        return replace(self, channels=channels, mean=spread(self.mean), std=spread(self.std))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zoo.errors import InputError, OptionError, UnsupportedError
 from zoo.models.model import evaluating
 from zoo.specs import InputSpec
-from zoo_timm.inputs import input_spec, with_channels
+from zoo_timm.inputs import input_spec
 from zoo_timm.maps import map_table
 
 # Heads that are not `classifier(embeddings)` though timm names one classifier: maps go in, or it normalises or pools
@@ -101,7 +101,7 @@ def encoder_input(encoder: nn.Module, image_size: int | tuple[int, int] | None) 
     channels, height, width = built["input_size"]
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
-    spec = with_channels(input_spec(encoder.pretrained_cfg), channels).with_size(*(image_size or (height, width)))
+    spec = input_spec(encoder.pretrained_cfg).with_channels(channels).with_size(*(image_size or (height, width)))
     return replace(spec, fixed_size=built["fixed_input_size"], divisor=size_divisor(encoder))
 
 

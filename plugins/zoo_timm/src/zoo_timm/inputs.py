@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 from zoo.specs import InputSpec
@@ -28,17 +27,3 @@ def input_spec(cfg: Mapping[str, Any]) -> InputSpec:
         mean=tuple(cfg["mean"]),
         std=tuple(cfg["std"]),
     )
-
-
-def with_channels(spec: InputSpec, channels: int) -> InputSpec:
-    """The same preprocessing for another number of channels: a single one gets the average statistics, more than
-    three repeat them in order, as timm repeats the first layer's weights."""
-    if channels == spec.channels:
-        return spec
-    if channels == 1:
-        mean, std = (sum(spec.mean) / spec.channels,), (sum(spec.std) / spec.channels,)
-    else:
-        turns = range(channels)
-        mean = tuple(spec.mean[i % spec.channels] for i in turns)
-        std = tuple(spec.std[i % spec.channels] for i in turns)
-    return replace(spec, channels=channels, mean=mean, std=std)
