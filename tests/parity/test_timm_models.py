@@ -14,9 +14,10 @@ from zoo_timm.adapter import TimmBackbone, TimmModel
 from zoo_timm.catalog import PLUGIN
 
 TOLERANCE = 1e-5
+MODELS = {model.name: model for model in PLUGIN.models}
 
 # 60 others drawn once for all, from what a small machine can run: under 100M parameters and 288 pixels.
-_RUNNABLE = sorted(m.name for m in PLUGIN.models if (m.params or 0) < 100e6 and max(m.input.size) <= 288)
+_RUNNABLE = sorted(m.name for m in MODELS.values() if (m.params or 0) < 100e6 and max(m.input.size) <= 288)
 SAMPLE = sorted(random.Random(20).sample(_RUNNABLE, 60))
 QUICK = (
     "test_resnet",
@@ -31,7 +32,7 @@ QUICK = (
 
 def check_against_timm(architecture: str) -> None:
     theirs = reference(architecture)
-    images = image(theirs)
+    images = image(theirs, MODELS[architecture].input.divisor)
     with without_initialisation():
         backbone = TimmBackbone(architecture=architecture, out_indices=range(len(theirs.feature_info))).eval()
     backbone.load_state_dict(backbone.key_maps()["timm"].load(theirs.state_dict()).tensors, assign=True)
@@ -43,7 +44,7 @@ def check_against_timm(architecture: str) -> None:
         assert largest_difference(found, expected) <= TOLERANCE
         assert found.shape[1] == channels
         assert found.shape[2] == pytest.approx(images.shape[2] / stride, rel=0.15, abs=1.01)
-    if any(m.name == architecture and m.kind == "backbone" for m in PLUGIN.models):
+    if MODELS[architecture].kind == "backbone":
         return  # one of timm's plain encoders
     check_classifier(architecture, theirs, images)
 
@@ -79,7 +80,7 @@ def test_sixty_others_give_timms_logits_embeddings_and_maps(architecture: str) -
 def _smallest_of_each_class() -> list[str]:
     """One architecture for every way a family of timm declares its classifier."""
     found: dict[tuple[str, str], str] = {}
-    sizes = {m.name: m.params or 0 for m in PLUGIN.models if m.kind == "model"}
+    sizes = {m.name: m.params or 0 for m in MODELS.values() if m.kind == "model"}
     for name in sorted(sizes, key=sizes.__getitem__):
         cfg = timm.get_pretrained_cfg(name)
         found.setdefault((timm.model_entrypoint(name).__module__, str(cfg.classifier)), name)
@@ -90,4 +91,4 @@ def _smallest_of_each_class() -> list[str]:
 @pytest.mark.parametrize("architecture", _smallest_of_each_class())
 def test_every_kind_of_head_gives_timms_logits(architecture: str) -> None:
     theirs = reference(architecture)
-    check_classifier(architecture, theirs, image(theirs))
+    check_classifier(architecture, theirs, image(theirs, MODELS[architecture].input.divisor))

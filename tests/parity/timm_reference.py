@@ -32,17 +32,21 @@ def _fill(name: str, tensor: Tensor) -> None:
         tensor.uniform_(-0.1, 0.1)
 
 
-def image(model: nn.Module, side: int = 96) -> Tensor:
-    """One random image of the model's own size, or a smaller one where any size will do."""
+def image(model: nn.Module, divisor: int = 1, side: int = 96) -> Tensor:
+    """One random image of the model's own size, or a smaller one where any multiple of `divisor` will do."""
     cfg = model.pretrained_cfg
     height, width = cfg["input_size"][1:]
     if not cfg["fixed_input_size"]:
-        height, width = min(side, height), min(side, width)
+        small = max(divisor, side // divisor * divisor)
+        height, width = min(small, height), min(small, width)
     return torch.randn(1, 3, height, width)
 
 
 def feature_maps(model: nn.Module, architecture: str, images: Tensor) -> list[Tensor]:
     """Every map of timm's own `features_only` wrapper around the model's weights."""
+    if any(row["module"] == "" for row in model.feature_info):  # the wrapper looks for them by name and fails
+        with torch.inference_mode():
+            return model.forward_intermediates(images, output_fmt="NCHW", intermediates_only=True)
     with without_initialisation():
         wrapper = timm.create_model(architecture, features_only=True, out_indices=list(range(len(model.feature_info))))
     weights = {name.replace(".", "_"): tensor for name, tensor in model.state_dict().items()}

@@ -162,6 +162,14 @@ def test_a_model_of_whole_patches_says_which_multiples_it_takes() -> None:
     assert caught.value.fix == "pad or resize to 64 x 112"
 
 
+@pytest.mark.parametrize(
+    ("architecture", "divisor"), [("halonet26t", 256), ("dla34", 32), ("tresnet_m", 4), ("resnet18", 1), ("vgg11", 1)]
+)
+def test_multiples_are_those_the_family_needs(architecture: str, divisor: int) -> None:
+    with torch.device("meta"):
+        assert TimmBackbone(architecture=architecture).input_spec.divisor == divisor
+
+
 def test_another_description_of_the_input_does_not_change_what_the_encoder_takes() -> None:
     model = TimmModel(architecture="vit_tiny_patch16_224").eval()
     model.input_spec = model.input_spec.with_size(64, 64)

@@ -15,9 +15,9 @@ A family of its own subclasses `TimmClassifier` with its `Config` and says which
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from zoo.checkpoints.keymap import KeyMap, Prefix
@@ -42,11 +42,14 @@ if TYPE_CHECKING:
     from zoo.checkpoints.keymap import StateMap
 
 
+Pixels = Annotated[int, Field(ge=1, le=16384)]
+
+
 class EncoderConfig(ModelConfig):
     """What every timm encoder may be told."""
 
     in_chans: int = Field(3, ge=1, le=4096, description="channels of the image")
-    image_size: int | tuple[int, int] | None = Field(
+    image_size: Pixels | tuple[Pixels, Pixels] | None = Field(
         None, description="pixels, one side or (height, width); None: the architecture's own"
     )
     drop_rate: float | None = Field(
@@ -69,6 +72,11 @@ class TimmConfig(TimmClassifierConfig):
     architecture: str = Field("resnet50", pattern="^[a-z0-9_]+$", description="timm's name, without a tag")
 
 
+_TIMM_LOADING = frozenset(
+    ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "file", "url", "source")
+)
+
+
 class TimmBackboneConfig(EncoderConfig):
     """Config of `TimmBackbone`."""
 
@@ -77,6 +85,15 @@ class TimmBackboneConfig(EncoderConfig):
         None, description="which maps, negative ones from the end; None: the last one of each stride"
     )
     arguments: dict[str, bool | int | float | str] = Field({}, description="what else timm's constructor is told")
+
+    @field_validator("arguments")
+    @classmethod
+    def _describe_the_network_only(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        # A config may come from somebody's file: it is not to have timm fetch or open anything.
+        refused = sorted(arguments.keys() & _TIMM_LOADING)
+        if refused:
+            raise ValueError(f"`{refused[0]}` is not an argument of a network")
+        return arguments
 
 
 class TimmClassifier(Classifier):
@@ -103,6 +120,7 @@ class TimmClassifier(Classifier):
         if name == "head":
             classes = set_classifier(self.encoder, self._classifier, value)
             self.config = self.config.replace(num_classes=classes)
+            self.label_space = None  # the new outputs are other classes
         else:
             super().__setattr__(name, value)
 
@@ -155,6 +173,7 @@ class TimmClassifier(Classifier):
     def reset_head(self, num_classes: int) -> None:
         """A freshly initialised classifier for that many classes; 0 takes it away."""
         self.config = self.config.replace(num_classes=num_classes)
+        self.label_space = None
         reset_classifier(self.encoder, num_classes)
         self._classifier = classifier_path(self.encoder)
 
@@ -231,9 +250,7 @@ class TimmBackbone(Backbone):
         return self.encoder.forward_head(self.encoder.forward_features(images), pre_logits=True)
 
     def key_maps(self) -> Mapping[str, StateMap]:
-        # A saved classifier is a file for its backbone too: what it holds of the classifier is left out.
-        native = EncoderFormat(self.encoder, KeyMap(Prefix(PREFIX, "")))
-        return {**_key_maps(self.encoder, self.config.architecture, self.published), "native": native}
+        return _key_maps(self.encoder, self.config.architecture, self.published)
 
 
 def _given(config: EncoderConfig, fields: type[EncoderConfig]) -> dict[str, Any]:
@@ -253,6 +270,8 @@ def _encoder_options(config: EncoderConfig, num_classes: int) -> dict[str, Any]:
 
 def _key_maps(encoder: nn.Module, architecture: str, published: Mapping[str, StateMap]) -> dict[str, StateMap]:
     return {
+        # A saved classifier is a file for its backbone too, and for other image channels.
+        "native": EncoderFormat(encoder, KeyMap(Prefix(PREFIX, ""))),
         "timm": TimmFormat(encoder, architecture),
         **{name: EncoderFormat(encoder, keys) for name, keys in published.items()},
     }

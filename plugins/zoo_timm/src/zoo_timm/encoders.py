@@ -9,6 +9,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.halo_attn import HaloAttn
 from timm.models import get_model_input_config
 from torch import Tensor, nn
 
@@ -108,9 +109,13 @@ def encoder_input(encoder: nn.Module, image_size: int | tuple[int, int] | None) 
 def size_divisor(encoder: nn.Module) -> int:
     """What the sides of an image must be multiples of, in pixels."""
     family = type(encoder).__name__
-    if family in _WHOLE_CELLS and not get_model_input_config(encoder)["fixed_input_size"]:
-        return max(info.stride for info in map_table(encoder))
-    return _CELLS.get(family, 1)
+    if get_model_input_config(encoder)["fixed_input_size"]:
+        return 1
+    coarsest = max(info.stride for info in map_table(encoder))
+    blocks = [module.block_size for module in encoder.modules() if isinstance(module, HaloAttn)]
+    if blocks:
+        return coarsest * max(blocks)  # attention within blocks, which have to fill the coarsest map
+    return coarsest if family in _WHOLE_CELLS else _CELLS.get(family, 1)
 
 
 def owner_of_first_parameter(encoder: nn.Module) -> tuple[nn.Module, str]:
