@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
 
 from loopback_hub import Fault, LoopbackHub
 from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.store import Store
+from zoo.checkpoints.web import _Redirects
 from zoo.errors import DigestError, OfflineError, SourceError
 
 DATA = os.urandom(400_000)
@@ -145,6 +148,21 @@ def test_redirects_are_followed_on_this_machine_only_to_where_it_is_safe(hub: Lo
             fetch([hub.redirect("/bad", target)], store=store)
     with pytest.raises(SourceError, match="HTTP 302"):
         fetch([hub.redirect("/bad", "file:///etc/passwd")], store=store)
+
+
+def test_a_server_elsewhere_may_not_redirect_to_this_machine(hub: LoopbackHub) -> None:
+    here = hub.serve("/w", DATA)
+
+    def follow(*hops: str) -> None:
+        redirects = _Redirects(hops[0])
+        for hop, following in pairwise(hops):
+            redirects.redirect_request(Request(hop), None, 302, "Found", {}, following)
+
+    follow(here, here)
+    follow("https://example.com/w", "https://example.org/w")
+    for way in (["https://example.com/w"], ["https://example.com/w", "https://localhost/w"], [here, "https://a.org/w"]):
+        with pytest.raises(SourceError, match="https only"):
+            follow(*way, here)
 
 
 def test_plain_http_is_refused_beyond_this_machine(store: Store) -> None:

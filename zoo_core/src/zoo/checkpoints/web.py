@@ -124,7 +124,7 @@ def _continued(reply: Any, reached: int, validator: str, wanted: Wanted, source:
 
 def _open(source: str, headers: dict[str, str]) -> Any:
     request = Request(source, headers={"User-Agent": "zoo", "Accept-Encoding": "identity", **headers})
-    return build_opener(_Redirects).open(request, timeout=_patience())
+    return build_opener(_Redirects(source)).open(request, timeout=_patience())
 
 
 def _patience() -> float:
@@ -136,16 +136,26 @@ def _patience() -> float:
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows a redirect only to where the first request would have been allowed."""
+    """Follows redirects to https, and to plain http on this machine only while they have never left it: a server
+    elsewhere may not send us to what listens on loopback."""
+
+    def __init__(self, source: str) -> None:
+        self.never_left = _is_loopback(source)
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
-        _check_allowed(newurl)
+        self.never_left = self.never_left and _is_loopback(req.full_url)
+        _check_allowed(newurl, loopback=self.never_left)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _check_allowed(source: str) -> None:
+def _is_loopback(source: str) -> bool:
+    return urlsplit(source).hostname in LOOPBACK
+
+
+def _check_allowed(source: str, loopback: bool = True) -> None:
+    """loopback: plain http will do on this machine."""
     parts = urlsplit(source)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+    if parts.scheme != "https" and not (parts.scheme == "http" and loopback and _is_loopback(source)):
         raise SourceError(f"{source}: weights come over https only", fix=f"https://{parts.netloc}{parts.path}")
     if offline():
         raise OfflineError(
