@@ -172,6 +172,9 @@ def test_a_declared_digest_that_is_none_is_refused(store: Store, sha256: str) ->
         ("hf://a/b@refs/pr/1/sub/m.safetensors", "m.safetensors"),
         ("https://h/p/my%20m.pth?download=1#x", "my m.pth"),
         ("file://m.bin", "m.bin"),
+        ("file:///data/run#3/w.safetensors", "w.safetensors"),
+        ("file:///data/why?/w#1.safetensors", "w#1.safetensors"),
+        ("pkg://d/p#1/model.pth", "model.pth"),
     ],
 )
 def test_a_source_has_a_file_name(source: str, name: str) -> None:

@@ -137,7 +137,9 @@ def local_path(source: str) -> str:
 
 def file_name(source: str) -> str:
     """The last part of a source's path, which tells the file's format."""
-    return unquote(source.split("?")[0].split("#")[0].rstrip("/").rsplit("/", 1)[-1])
+    if source.startswith(("https://", "http://")):  # elsewhere a name may hold these signs
+        source = source.split("?")[0].split("#")[0]
+    return unquote(source.rstrip("/").rsplit("/", 1)[-1])
 
 
 def _deliver(
