@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import example, given, strategies as st
 
 from zoo.catalog.licenses import CLASSES, check_license, classify
-from zoo.errors import LicenseError
+from zoo.errors import LicenseError, OptionError
 from zoo.specs import CheckpointSpec
 
 
@@ -44,11 +46,31 @@ def weights(license: str) -> CheckpointSpec:
         ("MIT OR GPL-3.0 AND CC-BY-NC-4.0", "permissive"),  # AND binds tighter
         ("MIT AND nobody-knows", "unknown"),
         ("OR", "unknown"),
-        ("OR GPL-3.0", "copyleft"),
+        ("OR GPL-3.0", "unknown"),
         ("AND", "unknown"),
         ("()", "unknown"),
         (")", "unknown"),
-        ("MIT GPL-3.0", "copyleft"),
+        ("MIT GPL-3.0", "unknown"),
+        ("MIT OR", "unknown"),
+        ("MIT AND", "unknown"),
+        ("MIT OR OR Apache-2.0", "unknown"),
+        ("MIT OR WITH", "unknown"),
+        ("MIT WITH", "unknown"),
+        ("WITH LLVM-exception", "unknown"),
+        ("MIT OR MIT WITH OR", "unknown"),
+        ("( MIT", "unknown"),
+        ("MIT )", "unknown"),
+        ("MIT (Apache-2.0)", "unknown"),
+        ("MIT OR (GPL-3.0 AND)", "unknown"),
+        ("((MIT))", "permissive"),
+        ("Apache-2.0 WITH LLVM-exception", "permissive"),
+        ("apache-2.0 WITH llvm-exception", "permissive"),
+        ("GPL-3.0-only WITH GCC-exception-3.1", "copyleft"),
+        ("Apache-2.0 WITH Commons-Clause", "unknown"),
+        ("MIT AND Apache-2.0 WITH Commons-Clause", "unknown"),
+        ("MIT OR Apache-2.0 WITH Commons-Clause", "permissive"),
+        ("(Apache-2.0) WITH LLVM-exception", "unknown"),
+        ("nobody-knows WITH LLVM-exception", "unknown"),
     ],
 )
 def test_a_licence_has_a_class(license: str, license_class: str) -> None:
@@ -105,6 +127,13 @@ def test_a_licence_is_accepted_by_id_by_class_or_altogether(allow: list[str] | s
 def test_accepting_another_licence_accepts_nothing_else(allow: list[str] | str | None) -> None:
     with pytest.raises(LicenseError):
         check_license(weights("CC-BY-NC-4.0"), "acme/m.w", allow)
+
+
+@pytest.mark.parametrize("allow", [5, 0, [5], ["MIT", None], b"MIT", False])
+def test_what_names_no_licence_is_answered_with_how_to_name_one(allow: Any) -> None:
+    with pytest.raises(OptionError, match="SPDX ids") as raised:
+        check_license(weights("MIT"), "acme/m.w", allow)
+    assert "allow_licenses=" in str(raised.value.fix)
 
 
 def test_the_environment_accepts_too(monkeypatch: pytest.MonkeyPatch) -> None:

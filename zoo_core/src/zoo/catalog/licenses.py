@@ -8,9 +8,9 @@ write `apache-2.0` where SPDX writes `Apache-2.0`; names that SPDX does not list
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from zoo.errors import LicenseError
+from zoo.errors import LicenseError, OptionError
 from zoo.specs import CheckpointSpec
 
 CLASSES = ("permissive", "copyleft", "restricted", "non-commercial", "unknown")
@@ -37,14 +37,39 @@ _IDS = {
         PolyForm-Noncommercial-1.0.0 seer-license""",
 }
 _CLASS_OF = {id.casefold(): license_class for license_class, ids in _IDS.items() for id in ids.split()}
+_EXCEPTIONS = frozenset(
+    """
+    Autoconf-exception-2.0 Autoconf-exception-3.0 Bison-exception-2.2 Bootloader-exception Classpath-exception-2.0
+    eCos-exception-2.0 FLTK-exception Font-exception-2.0 GCC-exception-2.0 GCC-exception-3.1 GNAT-exception GPL-CC-1.0
+    LGPL-3.0-linking-exception Libtool-exception Linux-syscall-note LLVM-exception OCaml-LGPL-linking-exception
+    Qt-GPL-exception-1.0 Qt-LGPL-exception-1.1 Swift-exception u-boot-exception-2.0 Universal-FOSS-exception-1.0
+    WxWindows-exception-3.1
+    """.casefold().split()
+)
+"""SPDX exceptions, which only ever permit more. Others, such as the Commons Clause, may take permissions away."""
+
+_OPERATORS = ("AND", "OR", "WITH")
 _RANK = {license_class: rank for rank, license_class in enumerate(CLASSES)}
 
 
 def classify(license: str) -> str:
-    """One of `CLASSES` for an SPDX id or expression: `A OR B` is as free as the freer, `A AND B` as the other."""
-    if license.count("(") > 8:  # no licence is written so; a manifest that does is up to something
-        return "unknown"
-    return _of_expression(license.replace("(", " ( ").replace(")", " ) ").split())
+    """One of `CLASSES` for an SPDX id or expression: `A OR B` is as free as the freer, `A AND B` as the other.
+
+    `OR` binds weaker than `AND`, `X WITH exception` is as free as X, parentheses group. An exception that SPDX does
+    not list makes its licence unknown, and what is not an expression is unknown as a whole.
+    """
+    groups: list[list[str]] = [[]]
+    for word in license.replace("(", " ( ").replace(")", " ) ").split():
+        if word == "(":
+            groups.append([])
+        elif word == ")":
+            group_class = _of_group(groups.pop())
+            if group_class is None or not groups:
+                return "unknown"
+            groups[-1].append("(" + group_class)  # no id begins with a parenthesis
+        else:
+            groups[-1].append(word)
+    return (len(groups) == 1 and _of_group(groups[0])) or "unknown"
 
 
 def is_known(license: str) -> bool:
@@ -63,6 +88,7 @@ def check_license(checkpoint: CheckpointSpec, ref: str, allow: Sequence[str] | s
 
     Raises:
         LicenseError: names the licence, its class, and the one argument that accepts it.
+        OptionError: `allow` is not made of names.
     """
     license = checkpoint.license or "unknown"
     license_class = classify(license)
@@ -78,43 +104,53 @@ def check_license(checkpoint: CheckpointSpec, ref: str, allow: Sequence[str] | s
     )
 
 
-def _of_expression(words: list[str]) -> str:
-    """SPDX expressions: `OR` binds weaker than `AND`, `X WITH exception` is as free as X, parentheses group."""
-    alternatives: list[str] = []
-    together: list[str] = []
-    at = 0
-    while at < len(words):
-        word = words[at]
-        if word == "(":
-            end = _closing(words, at)
-            together.append(_of_expression(words[at + 1 : end]))
-            at = end
-        elif word == "OR":
-            alternatives.append(_least_free(together))
-            together = []
-        elif word == "WITH":
-            at += 1
-        elif word != "AND":
-            together.append(_CLASS_OF.get(_bare(word), "unknown"))
-        at += 1
-    return min((*alternatives, _least_free(together)), key=_RANK.__getitem__)
+def _of_group(words: Sequence[str]) -> str | None:
+    """The class of an expression whose groups are classes already; None for what is not an expression."""
+    alternatives = []
+    for alternative in _split(words, "OR"):
+        together = [_of_term(term) for term in _split(alternative, "AND")]
+        if None in together:
+            return None
+        alternatives.append(max(filter(None, together), key=_RANK.__getitem__))
+    return min(alternatives, key=_RANK.__getitem__)
 
 
-def _closing(words: list[str], at: int) -> int:
-    depth = 0
-    for i in range(at, len(words)):
-        depth += {"(": 1, ")": -1}.get(words[i], 0)
-        if not depth:
-            return i
-    return len(words)
+def _of_term(words: Sequence[str]) -> str | None:
+    """The class of an id, of `id WITH exception`, or of a group; None for anything else."""
+    match words:
+        case [id] if id.startswith("("):
+            return id[1:]
+        case [id] if id not in _OPERATORS:
+            return _CLASS_OF.get(_bare(id), "unknown")
+        case [id, "WITH", exception] if not id.startswith("(") and not {id, exception} & {*_OPERATORS}:
+            return _CLASS_OF.get(_bare(id), "unknown") if exception.casefold() in _EXCEPTIONS else "unknown"
+    return None
 
 
-def _least_free(classes: Iterable[str]) -> str:
-    return max(classes, key=_RANK.__getitem__, default="unknown")
+def _split(words: Sequence[str], operator: str) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for word in words:
+        if word == operator:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
 
 
-def _words(given: Sequence[str] | str | None) -> Iterable[str]:
-    return given.split(",") if isinstance(given, str) else given or ()
+def _words(given: Sequence[str] | str | None) -> Sequence[str]:
+    if isinstance(given, str):
+        return given.split(",")
+    try:
+        words = () if given is None else tuple(given)
+    except TypeError:
+        words = (given,)  # type: ignore[assignment]  # what is refused next
+    if all(isinstance(word, str) for word in words):
+        return words
+    raise OptionError(
+        "accepted licences are SPDX ids or classes",
+        asked=f"allow_licenses={given!r}",
+        fix='allow_licenses=["CC-BY-NC-4.0"], or "*" for any',
+    )
 
 
 def _bare(license: str) -> str:
