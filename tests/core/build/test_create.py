@@ -256,3 +256,87 @@ def test_provenance_travels_with_a_saved_model(published: LoopbackHub, tmp_path:
     length = int.from_bytes(header[:8], "little")
     metadata = json.loads(header[8 : 8 + length])["__metadata__"]
     assert json.loads(metadata["provenance"])["ref"] == "cnn/resnet18.a1_in1k@1"
+
+
+# What a review found; each of these was wrong once.
+
+
+def test_a_composed_model_keeps_the_preprocessing_of_its_backbone() -> None:
+    model = zoo.create_model(backbone="timm/vit_tiny_patch16_384", num_classes=3)
+    assert model.input_spec.size == (384, 384)
+    assert model.input_spec.mean == (0.5, 0.5, 0.5)
+    [result] = model.predict(Image.new("RGB", (90, 60), "red"))
+    assert len(result.top) == 3
+    grey = zoo.create_model(backbone=zoo.create_backbone("resnet18", in_chans=1), num_classes=3)
+    assert len(grey.predict(Image.new("L", (90, 60)))) == 1
+
+
+@pytest.mark.parametrize("change", ["reset", "assign", "create"])
+def test_a_new_head_leaves_the_old_names_behind_and_predicts(published: LoopbackHub, change: str) -> None:
+    model = zoo.create("resnet18", pretrained=True, **({"num_classes": 10} if change == "create" else {}))
+    if change == "reset":
+        model.reset_head(10)
+    elif change == "assign":
+        model.head = nn.Linear(512, 10)
+    [result] = model.predict(Image.new("RGB", (90, 60), "red"), topk=0)
+    assert sorted(result.names) == sorted(f"class {i}" for i in range(10))
+
+
+def test_untrained_classes_have_no_names() -> None:
+    assert zoo.create("resnet18", num_classes=1000).label_space is None
+    assert zoo.create("resnet18").label_space is None
+
+
+def test_provenance_names_what_was_really_loaded(published: LoopbackHub, tmp_path: Path, resnet18: nn.Module) -> None:
+    published.add("timm/resnet18.a2_in1k", "model.safetensors", save(resnet18.state_dict()))
+    assert zoo.create("resnet18", checkpoint="a2_in1k").provenance.ref == "cnn/resnet18.a2_in1k@1"
+    save_file(resnet18.state_dict(), tmp_path / "own.safetensors")
+    own = zoo.create("resnet18", checkpoint=tmp_path / "own.safetensors", format="timm")
+    assert own.provenance.ref == "cnn/resnet18@1"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"checkpoint": "a1_in1k", "format": "nonsense"}, "file of your own"),
+        ({"pretrained": "a1_in1k"}, "True or False"),
+        ({"features_only": True, "num_classes": 7}, "no classes"),
+        ({"device": "cuda:77"}, "cuda|CUDA"),
+        ({"dtype": "int8"}, "floating-point"),
+        ({"img_size": 0}, "image_size"),
+        ({"img_size": 10**6}, "image_size"),
+    ],
+)
+def test_no_argument_is_ignored_or_fails_raw(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(zoo.OptionError, match=says):
+        zoo.create("resnet18", **options)
+
+
+def test_two_checkpoints_in_one_request_are_a_contradiction() -> None:
+    with pytest.raises(zoo.OptionError, match="name it once"):
+        zoo.create("resnet18.a2_in1k", checkpoint="a1_in1k")
+
+
+def test_a_typo_in_a_part_is_refused() -> None:
+    with pytest.raises(zoo.OptionError, match="did you mean `num_classes`"):
+        zoo.create_model(backbone="resnet18", head={"name": "classifier", "num_clases": 5})
+    with pytest.raises(zoo.OptionError, match="did you mean `in_chans`"):
+        zoo.create_model(backbone={"name": "resnet18", "in_chan": 5})
+
+
+def test_a_relative_file_name_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resnet18: nn.Module) -> None:
+    save_file(resnet18.state_dict(), tmp_path / "own.safetensors")
+    monkeypatch.chdir(tmp_path)
+    assert zoo.create("resnet18", checkpoint="own.safetensors", format="timm").load_report.ok
+
+
+def test_a_composed_model_has_the_identity_of_its_backbones_weights(published: LoopbackHub, tmp_path: Path) -> None:
+    model = zoo.create_model(backbone={"name": "resnet18", "pretrained": True}, num_classes=3)
+    assert model.provenance.ref == "cnn/resnet18.a1_in1k@1"
+    with pytest.raises(zoo.NotFoundError, match="pretrained"):
+        zoo.create_model(backbone="resnet18", pretrained=True)
+    model.save_pretrained(tmp_path / "saved")
+    asked = len(published.seen)
+    again = zoo.create(f"file://{tmp_path / 'saved'}")
+    assert len(published.seen) == asked
+    assert again.provenance.ref == "cnn/resnet18.a1_in1k@1"

@@ -131,7 +131,7 @@ def test_a_hub_repository_is_a_saved_folder(hub: LoopbackHub, tmp_path: Path) ->
     model.save_pretrained(tmp_path / "saved")
     for name in ("config.json", "model.safetensors"):
         hub.add("acme/five", name, (tmp_path / "saved" / name).read_bytes())
-    again = zoo.create("hf://acme/five")
+    again = zoo.create("hf://acme/five", allow_licenses="unknown")
     same_logits(again, model)
     assert again.provenance.source.startswith("hf://acme/five@")
     assert len(again.provenance.sha256) == 64
@@ -193,3 +193,89 @@ def test_a_folder_cannot_choose_what_code_runs(tmp_path: Path, factory: str) -> 
     config.write_text(json.dumps({**record, "factory": factory}))
     with pytest.raises(zoo.PluginError):
         zoo.create(f"file://{tmp_path / 'saved'}")
+
+
+# What a review found; each of these was wrong once.
+
+
+def test_default_preprocessing_is_saved_too(tmp_path: Path) -> None:
+    model = zoo.create("mobilenetv2", pretrained=True)
+    assert model.input_spec.to_dict() == {}
+    model.save_pretrained(tmp_path / "saved")
+    again = zoo.create(f"file://{tmp_path / 'saved'}")
+    assert again.input_spec == model.input_spec
+    photo = "examples/photos/chelsea.png"
+    mine, theirs = again.predict(photo)[0], model.predict(photo)[0]
+    assert mine.label == theirs.label
+    assert mine.probability == pytest.approx(theirs.probability, abs=1e-5)
+
+
+def test_the_same_number_of_classes_keeps_the_trained_head(tmp_path: Path) -> None:
+    model = zoo.create("resnet18", num_classes=5)
+    model.save_pretrained(tmp_path / "saved")
+    again = zoo.create(f"file://{tmp_path / 'saved'}", num_classes=5)
+    assert torch.equal(again.encoder.fc.weight, model.encoder.fc.weight)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"name": "resnet18", "pretrained": True},
+        {"name": "resnet18", "checkpoint": "file:///etc/passwd"},
+        {"name": "resnet18", "allow_licenses": "*"},
+        "hf://acme/anything",
+        {"factory": "zoo_timm.adapter:TimmBackbone", "config": {"arguments": {"pretrained": True}}},
+        {"factory": "zoo_timm.adapter:TimmBackbone", "config": {"arguments": {"checkpoint_path": "/etc/passwd"}}},
+    ],
+)
+def test_a_saved_config_cannot_have_anything_fetched(tmp_path: Path, hub: LoopbackHub, part: object) -> None:
+    zoo.create_model(backbone="resnet18", num_classes=2).save_pretrained(tmp_path / "saved")
+    config = tmp_path / "saved" / "config.json"
+    record = json.loads(config.read_text())
+    record["config"]["backbone"] = part
+    config.write_text(json.dumps(record))
+    with pytest.raises((zoo.FormatError, zoo.OptionError)):
+        zoo.create(f"file://{tmp_path / 'saved'}")
+    assert hub.seen == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"provenance": 5}, {"format": []}, {"labels": {"names": ["a"]}}, {"input": {"size": 3}}]
+)
+def test_a_lying_config_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    zoo.create("resnet18", num_classes=2).save_pretrained(tmp_path / "saved")
+    config = tmp_path / "saved" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    with pytest.raises(zoo.ZooError):
+        zoo.create(f"file://{tmp_path / 'saved'}")
+
+
+def test_licences_hold_for_saved_models_too(tmp_path: Path, hub: LoopbackHub) -> None:
+    model = zoo.create("resnet18", num_classes=2)
+    model.provenance = zoo.Provenance(ref="cnn/resnet18@1", license="CC-BY-NC-4.0")
+    model.save_pretrained(tmp_path / "saved")
+    with pytest.raises(zoo.LicenseError, match="CC-BY-NC"):
+        zoo.create(f"file://{tmp_path / 'saved'}")
+    assert zoo.create(f"file://{tmp_path / 'saved'}", allow_licenses=["CC-BY-NC-4.0"]).load_report.ok
+
+
+def test_what_could_not_be_opened_again_is_not_written(tmp_path: Path) -> None:
+    model = zoo.create("resnet18", num_classes=2)
+    model.head = nn.Sequential(nn.Dropout(), nn.Linear(512, 3))
+    with pytest.raises(zoo.UnsupportedError, match="opened again"):
+        model.save_pretrained(tmp_path / "saved")
+    backbone = zoo.create_backbone("resnet18")
+    with pytest.raises(zoo.OptionError, match="format"):
+        backbone.save_pretrained(tmp_path / "saved", format="torchvision")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_folder_with_a_blank_in_its_name_and_one_named_like_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo.create("resnet18", num_classes=2).save_pretrained(tmp_path / "a b")
+    assert zoo.create((tmp_path / "a b").as_uri()).load_report.ok
+    (tmp_path / "mobilenetv2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert zoo.Classifier.from_pretrained("mobilenetv2").num_classes == 1000
+    assert zoo.Backbone.from_pretrained(tmp_path / "a b", features_only=True, out_indices=(4,)).strides == (32,)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from zoo.checkpoints.keymap import KeyMap, Prefix
 from zoo.errors import UnsupportedError
 from zoo.models.classifier import Classifier, classification_losses
 from zoo.models.config import ModelConfig
@@ -36,7 +35,7 @@ from zoo_timm.encoders import (
     set_classifier,
 )
 from zoo_timm.maps import choose_maps, map_table
-from zoo_timm.weights import PREFIX, EncoderFormat, TimmFormat
+from zoo_timm.weights import EncoderFormat, NativeFormat, TimmFormat
 
 if TYPE_CHECKING:
     from zoo.checkpoints.keymap import StateMap
@@ -271,7 +270,7 @@ def _encoder_options(config: EncoderConfig, num_classes: int) -> dict[str, Any]:
 def _key_maps(encoder: nn.Module, architecture: str, published: Mapping[str, StateMap]) -> dict[str, StateMap]:
     return {
         # A saved classifier is a file for its backbone too, and for other image channels.
-        "native": EncoderFormat(encoder, KeyMap(Prefix(PREFIX, ""))),
+        "native": NativeFormat(encoder),
         "timm": TimmFormat(encoder, architecture),
         **{name: EncoderFormat(encoder, keys) for name, keys in published.items()},
     }

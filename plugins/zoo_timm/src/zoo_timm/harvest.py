@@ -18,7 +18,6 @@ import timm
 import torch
 from timm.models import PretrainedCfg, get_arch_pretrained_cfgs, get_model_input_config
 
-from zoo.build.fast_init import without_initialisation
 from zoo.errors import ZooError
 from zoo_timm.encoders import build_encoder, gives_maps_only, size_divisor
 from zoo_timm.maps import choose_maps, map_table
@@ -57,7 +56,7 @@ def _compact(value: Any) -> str:
 def _architecture(name: str, results: Mapping[str, list[list[Any]]]) -> dict[str, Any]:
     cfgs = get_arch_pretrained_cfgs(name)
     default = timm.get_pretrained_cfg(name)
-    with torch.device("meta"), without_initialisation():
+    with torch.device("meta"):
         encoder = build_encoder(name, {})
     table = map_table(encoder)
     maps = [table[i] for i in choose_maps(table, None, name)]

@@ -73,6 +73,24 @@ class EncoderFormat:
         return self.keys.save({name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()})
 
 
+class NativeFormat:
+    """A component's own state dict ↔ itself: less a classifier it does not have, for other image channels."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        self.encoder = encoder
+
+    def load(self, tensors: Mapping[str, Tensor]) -> MappedState:
+        """Names that do not begin with `encoder.` are none of ours, and stay as they are for the report to name."""
+        mine = {n.removeprefix(PREFIX): tensor for n, tensor in tensors.items() if n.startswith(PREFIX)}
+        state = fit(self.encoder, MappedState(mine, {}, {}, {n: PREFIX + n for n in mine}))
+        foreign = {n: tensor for n, tensor in tensors.items() if not n.startswith(PREFIX)}
+        return state._replace(tensors={**state.tensors, **foreign})
+
+    def save(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state dict as it is."""
+        return dict(tensors)
+
+
 def fit(encoder: nn.Module, state: MappedState) -> MappedState:
     """Tensors by timm's names → native ones: the first layer for the encoder's channels, no classifier where the
     encoder has none, and `encoder.` before every name."""

@@ -39,6 +39,7 @@ class ComposedClassifier(Classifier):
         self.head: Head = build_head(config.head, num_classes=config.num_classes)
         self.head.bind(self.backbone.channels, self.backbone.strides)
         self.input_spec = self.backbone.input_spec
+        self.provenance, self.load_report = self.backbone.provenance, self.backbone.load_report
 
     @property
     def num_classes(self) -> int:
@@ -64,6 +65,7 @@ class ComposedClassifier(Classifier):
     def reset_head(self, num_classes: int) -> None:
         """A fresh head of the same kind for another number of classes."""
         self.config = self.config.replace(num_classes=num_classes)
+        self.label_space = None
         self.head = type(self.head)(self.head.config.replace(num_classes=num_classes))
         self.head.bind(self.backbone.channels, self.backbone.strides)
 

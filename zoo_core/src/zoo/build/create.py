@@ -22,13 +22,13 @@ from zoo.checkpoints.opening import open_checkpoint, peek_structure
 from zoo.checkpoints.sources import stored
 from zoo.errors import NotFoundError, OptionError, UnsupportedError
 from zoo.models.config import ModelConfig
-from zoo.models.labels import label_space
+from zoo.models.labels import LabelSpace, label_space
 from zoo.models.model import Backbone, Component, Model
 from zoo.models.provenance import Provenance
 from zoo.plugin.hooks import call, carry_checkpoint, read_weights
 from zoo.plugin.hookspecs import ModelCreated
 from zoo.plugin.loading import load_factory
-from zoo.refs import is_external
+from zoo.refs import is_external, parse
 from zoo.specs import CheckpointSpec, InputSpec
 
 
@@ -74,8 +74,8 @@ def create(
         backbone, neck, head: parts of a composed model: names, mappings or modules.
         features_only: give the backbone: `forward(images) -> list` of NCHW maps, `out_indices` of them (negative
             ones count from the coarsest), with `.channels` and `.strides`.
-        num_classes: outputs of the head. Another number than the checkpoint's replaces the head, and only the head,
-            by a freshly initialised one; the load report says so.
+        num_classes: outputs of the head. Another number than a published checkpoint's replaces the head, and only
+            the head, by a freshly initialised one; the load report says so. For a file of your own: what it has.
         in_chans: image channels; the first convolution of pretrained weights is adapted.
         img_size: another input size, where the family allows it: pixels, or (height, width).
         allow_licenses: SPDX ids of weight licences to accept beside the permissive ones; `"*"` accepts any.
@@ -101,22 +101,23 @@ def create(
     given = {"backbone": backbone, "neck": neck, "head": head, "num_classes": named["num_classes"]}
     given |= {"in_chans": named["in_chans"], "image_size": named["img_size"]}
     options = {**{name: value for name, value in given.items() if value is not None}, **config}
-    chosen = named["checkpoint"]
+    chosen, indices = named["checkpoint"], named["out_indices"]
     if isinstance(chosen, bool):  # weights=True
         pretrained, chosen = pretrained or chosen, None
+    _check_request(pretrained, chosen, format, features_only, indices, options)
     placement = as_placement(device, dtype)
     if is_external(ref):
         from zoo.build.pretrained import create_external
 
-        return create_external(ref, options, features_only, named["out_indices"], placement)
+        if chosen is not None or format is not None:
+            raise OptionError("a saved model has its weights with it", fix=f'zoo.create("{ref}")')
+        return create_external(ref, options, features_only, indices, placement, allow_licenses=allow_licenses)
     resolved = open_catalog().resolve(ref)
     weights = _chosen_checkpoint(resolved, pretrained, chosen, format)
     if weights is not None and weights.name != OWN_FILE:
-        check_license(weights, resolved.ref, allow_licenses)
+        check_license(weights, _reference(resolved, weights), allow_licenses)
     check_options(options, resolved.schema, resolved.ref)
-    if named["out_indices"] is not None and not features_only:
-        raise OptionError("`out_indices` chooses feature maps", fix="features_only=True, out_indices=…")
-    return _build(resolved, weights, options, features_only, named["out_indices"], placement)
+    return _build(resolved, weights, options, features_only, indices, placement)
 
 
 def create_model(
@@ -158,14 +159,47 @@ def create_backbone(
     return made
 
 
-def build_component(ref: str, kind: str, options: Mapping[str, Any]) -> Component:
-    """A registered neck or head by name, with the options its config knows."""
+def build_component(ref: str, kind: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> Component:
+    """A registered neck or head by name, with the caller's options and those defaults that its config knows."""
     resolved = open_catalog().resolve(ref, kinds=(kind,))
     known = resolved.schema.get("properties", {})
-    config = {**resolved.model.config, **{name: value for name, value in options.items() if name in known}}
+    suited = {name: value for name, value in defaults.items() if name in known}
+    config = {**resolved.model.config, **suited, **options}
     check_options(config, resolved.schema, resolved.ref)
     factory = load_factory(resolved.model.factory, resolved.plugin)
     return factory(factory.Config.of(config, {}))
+
+
+def _check_request(
+    pretrained: bool,
+    checkpoint: Any,
+    format: str | None,
+    features_only: bool,
+    out_indices: Sequence[int] | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Refuse arguments that contradict each other, whatever the reference."""
+    if not isinstance(pretrained, bool):
+        raise OptionError("`pretrained` is True or False", asked=f"pretrained={pretrained!r}", fix='checkpoint="…"')
+    if format is not None and (checkpoint is None or not _is_file(checkpoint)):
+        raise OptionError("`format` says how a file of your own is written", fix='checkpoint="file://…"')
+    if out_indices is not None and not features_only:
+        raise OptionError("`out_indices` chooses feature maps", fix="features_only=True, out_indices=…")
+    if features_only and "num_classes" in options:
+        raise OptionError("a backbone has no classes", asked="features_only=True, num_classes=…", fix="one of the two")
+
+
+def _is_file(checkpoint: str | PathLike[str]) -> bool:
+    """Whether a checkpoint is a file rather than a name: names have neither dots nor slashes."""
+    return not isinstance(checkpoint, str) or "/" in checkpoint or "." in checkpoint
+
+
+def _reference(resolved: Resolved, weights: CheckpointSpec | None) -> str:
+    """The pinned reference of what is really loaded."""
+    if weights is None:
+        return resolved.ref
+    named = None if weights.name == OWN_FILE else weights.name
+    return str(parse(resolved.ref)._replace(checkpoint=named))
 
 
 def _chosen_checkpoint(
@@ -173,19 +207,25 @@ def _chosen_checkpoint(
 ) -> CheckpointSpec | None:
     """The checkpoint to load, or None for random weights."""
     if chosen is None:
-        if format is not None:
-            raise OptionError("`format` says how a file of your own is written", fix='checkpoint="file://…"')
         if pretrained and resolved.checkpoint is None:
+            composed = "backbone" in resolved.schema.get("properties", {})
+            own = f'zoo.create("{resolved.model.name}", checkpoint="file://…", format="…") with a file of your own'
             raise NotFoundError(
                 f"{resolved.ref} has no published weights in the catalogue",
-                fix=f'zoo.create("{resolved.model.name}", checkpoint="file://…", format="…") with a file of your own',
+                fix='backbone={"name": "resnet50", "pretrained": True}' if composed else own,
             )
         return resolved.checkpoint if pretrained else None
     text = fspath(chosen)
-    if not isinstance(chosen, str) or "/" in text:
+    if _is_file(chosen):
         source = text if "://" in text else f"file://{text}"
-        like = resolved.checkpoint.input if resolved.checkpoint else resolved.model.input
-        return CheckpointSpec(name=OWN_FILE, sources=(source,), format=format or "native", input=like)
+        return CheckpointSpec(name=OWN_FILE, sources=(source,), format=format or "native")
+    named = resolved.checkpoint if resolved.named_checkpoint else None
+    if named is not None and named.name != text:
+        raise OptionError(
+            "the reference names one checkpoint and `checkpoint` another",
+            asked=f'"{resolved.ref}", checkpoint="{text}"',
+            fix="name it once",
+        )
     found = resolved.model.checkpoint(text)
     if found is None:
         names = [c.name for c in resolved.model.checkpoints]
@@ -206,14 +246,15 @@ def _build(
     out_indices: Sequence[int] | None,
     placement: Placement,
 ) -> Component:
-    spec, about = resolved.model, weights or resolved.checkpoint
-    factory = load_factory(spec.factory, resolved.plugin)
-    values = {**spec.config, **(about.config if about else {}), **options}
+    published = weights if weights is not None and weights.name != OWN_FILE else None
+    about = published or resolved.checkpoint  # what the catalogue says of these weights, or would of its own
+    factory = load_factory(resolved.model.factory, resolved.plugin)
+    values = {**resolved.model.config, **(about.config if about else {}), **options}
     classes = options.get("num_classes")
-    published = about.num_classes if about and about.name != OWN_FILE else None
-    if published is not None and "num_classes" in resolved.schema.get("properties", {}):
+    theirs = about.num_classes if about is not None else None
+    if theirs is not None and "num_classes" in resolved.schema.get("properties", {}):
         # The checkpoint's own head is built and filled; another number of classes then replaces it whole.
-        values["num_classes"] = published if weights is not None or classes is None else classes
+        values["num_classes"] = theirs if published is not None or classes is None else classes
     config = factory.Config.of(values, {})
     if weights is None:
         component = construct(factory, config, features_only, out_indices)
@@ -222,12 +263,21 @@ def _build(
         with without_initialisation():
             component = construct(factory, config, features_only, out_indices)
         _fill(component, weights, resolved, placement)
-        if classes not in (None, published) and weights.name != OWN_FILE and not features_only:
-            replace_head(component, int(classes), published, placement)
+        if published is not None and published.labels is not None and isinstance(component, Model):
+            component.label_space = _checked_labels(published)
+        if published is not None and theirs is not None and classes not in (None, theirs):
+            replace_head(component, int(classes), theirs, placement)
         component.eval()
-    _describe(component, spec.input, about, options)
-    call("model_created", ModelCreated(resolved.ref, component))
+    _describe(component, resolved.model.input, about, options)
+    call("model_created", ModelCreated(_reference(resolved, weights), component))
     return component
+
+
+def _checked_labels(checkpoint: CheckpointSpec) -> LabelSpace:
+    space = label_space(str(checkpoint.labels))
+    if checkpoint.num_classes is not None:
+        space.check(checkpoint.num_classes, checkpoint.name)
+    return space
 
 
 def construct(
@@ -253,7 +303,7 @@ def _fill(component: Component, weights: CheckpointSpec, resolved: Resolved, pla
     )
     component.to(*placement)  # what is in no file: non-persistent buffers
     component.provenance = Provenance(
-        ref=resolved.ref,
+        ref=_reference(resolved, weights),
         distribution=resolved.plugin.distribution,
         plugin_version=resolved.plugin.version,
         source=opened.source,
@@ -269,6 +319,7 @@ def replace_head(component: Component, classes: int, published: int | None, plac
         raise UnsupportedError("only a model with a head can have it replaced", fix="leave out num_classes")
     before = {name: id(tensor) for name, tensor in component.state_dict(keep_vars=True).items()}
     component.reset_head(classes)
+    component.label_space = None
     component.to(*placement)
     after = component.state_dict(keep_vars=True)
     why = f"{classes} classes asked for, the checkpoint has {published}"
@@ -282,34 +333,14 @@ def replace_head(component: Component, classes: int, published: int | None, plac
 def _describe(
     component: Component, default: InputSpec, about: CheckpointSpec | None, options: Mapping[str, Any]
 ) -> None:
-    """Tell the component how images become its input, and what its classes are called."""
-    spec = about.input if about else default
+    """Tell the component how images become its input, unless nothing is published and it knows better itself."""
+    if not isinstance(component, Model | Backbone) or (about is None and "input_spec" in vars(component)):
+        return
+    spec = about.input if about is not None else default
     size = options.get("image_size")
     if size is not None:
         spec = spec.with_size(*((size, size) if isinstance(size, int) else size))
-    channels = options.get("in_chans")
-    if channels is not None and channels != spec.channels:
-        spec = _with_channels(spec, int(channels))
-    if isinstance(component, Model | Backbone):
-        component.input_spec = spec
-    if isinstance(component, Model) and about is not None and about.labels is not None:
-        classes = options.get("num_classes")
-        if classes in (None, about.num_classes):
-            space = label_space(about.labels)
-            if about.num_classes is not None:
-                space.check(about.num_classes, about.name)
-            component.label_space = space
-
-
-def _with_channels(spec: InputSpec, channels: int) -> InputSpec:
-    """Mean and standard deviation for another number of channels: grey takes their average, more repeat them."""
-
-    def spread(values: tuple[float, ...]) -> tuple[float, ...]:
-        return (
-            (sum(values) / len(values),) if channels == 1 else tuple(values[i % len(values)] for i in range(channels))
-        )
-
-    return replace(spec, channels=channels, mean=spread(spec.mean), std=spread(spec.std))
+    component.input_spec = spec.with_channels(options.get("in_chans", spec.channels))
 
 
 def as_placement(device: str | torch.device | None, dtype: torch.dtype | str | None) -> Placement:
@@ -318,7 +349,11 @@ def as_placement(device: str | torch.device | None, dtype: torch.dtype | str | N
         dtype = getattr(torch, dtype, dtype)
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise OptionError(f"torch has no dtype {dtype!r}", asked=f"dtype={dtype!r}", fix='dtype="bfloat16"')
+    if dtype is not None and not dtype.is_floating_point:
+        raise OptionError("parameters are floating-point numbers", asked=f"dtype={dtype}", fix='dtype="bfloat16"')
     try:
-        return Placement(None if device is None else torch.device(device), dtype)
-    except RuntimeError as error:
+        placement = Placement(None if device is None else torch.device(device), dtype)
+        torch.empty(0, device=placement.device)  # a device that is known may still not be there
+        return placement
+    except (RuntimeError, AssertionError) as error:
         raise OptionError(str(error).splitlines()[0], asked=f"device={device!r}", fix='device="cpu"') from None

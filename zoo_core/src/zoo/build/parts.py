@@ -63,7 +63,7 @@ def _component(part: Any, kind: type[_PartType], word: str, defaults: Mapping[st
     if isinstance(part, nn.Module) or (isinstance(part, Mapping) and "factory" in part):
         return _ready(part, kind, word)
     name, options = _name_and_options(part, word)
-    component = build_component(name, word, {**defaults, **options})
+    component = build_component(name, word, options, defaults)
     return _ready(component, kind, word)
 
 

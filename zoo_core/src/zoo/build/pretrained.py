@@ -9,21 +9,35 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
+
+from torch import Tensor
 
 from zoo.build.create import ANYWHERE, Placement, as_placement, construct, create, replace_head
 from zoo.build.fast_init import without_initialisation
 from zoo.build.weights import key_map, load_weights
 from zoo.catalog import open_catalog
+from zoo.catalog.licenses import check_license
 from zoo.checkpoints.files import read_tensors
 from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.writing import write_weights
-from zoo.errors import CheckpointError, FormatError, OptionError, PluginError
+from zoo.errors import (
+    CheckpointError,
+    FormatError,
+    LabelError,
+    ManifestError,
+    OptionError,
+    PluginError,
+    UnsupportedError,
+)
 from zoo.models.labels import LabelSpace
 from zoo.models.model import Backbone, Component, Model
 from zoo.models.provenance import Provenance
+from zoo.plugin.hooks import call
+from zoo.plugin.hookspecs import ModelCreated
 from zoo.plugin.loading import load_factory
-from zoo.specs import InputSpec
+from zoo.specs import CheckpointSpec, InputSpec
 
 LAYOUT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -48,11 +62,13 @@ def save_pretrained(component: Component, directory: str | PathLike[str], *, for
             asked=target,
             fix="another folder, or delete this one",
         )
+    record = _record(component, format)
+    _check_reopens(component, record)
     tensors = key_map(component, format).save(component.state_dict())
     metadata = {"format": "pt", "zoo_format": format}
     if component.provenance is not None:
         metadata["provenance"] = component.provenance.to_json()
-    config = json.dumps(_record(component, format), indent=1, sort_keys=True) + "\n"
+    config = json.dumps(record, indent=1, sort_keys=True) + "\n"
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         aside = tempfile.mkdtemp(prefix=".zoo-", dir=os.path.dirname(target))
@@ -79,11 +95,14 @@ def load_pretrained(cls: type[_ComponentType], source: str | PathLike[str], **op
         OptionError: the source leads to another class.
     """
     text = os.fspath(source)
-    if not isinstance(source, str) or os.path.isdir(text):
+    if not isinstance(source, str) or os.path.isfile(os.path.join(text, CONFIG)):
         text = "file://" + os.path.abspath(text)
     if text.startswith(("file://", "hf://")):
         placement = as_placement(options.pop("device", None), options.pop("dtype", None))
-        built = create_external(text, options, placement=placement, cls=cls)
+        doors = {
+            name: options.pop(name) for name in ("features_only", "out_indices", "allow_licenses") if name in options
+        }
+        built = create_external(text, options, placement=placement, cls=cls, **doors)
     else:
         built = create(text, **{"pretrained": "checkpoint" not in options, **options})
     if not isinstance(built, cls):
@@ -100,6 +119,7 @@ def create_external(
     out_indices: Sequence[int] | None = None,
     placement: Placement = ANYWHERE,
     *,
+    allow_licenses: Sequence[str] | str | None = None,
     cls: type[Component] | None = None,
 ) -> Component:
     """A component from `file://folder` or `hf://org/repo[@revision]`, as `save_pretrained` wrote it."""
@@ -108,24 +128,29 @@ def create_external(
         raise OptionError(
             f"a saved model takes no `{unknown[0]}`: its config is in the folder", fix="num_classes, device or dtype"
         )
-    config_path, weights_path, source, digest = _files(ref)
-    record = _read_record(config_path)
-    matches = cls is not None and record["factory"] == _factory(cls)
-    factory = cls if cls is not None and matches else find_class(record["factory"])
-    config = factory.Config.of(record["config"], {})
+    files = _files(ref)
+    record = _read_record(files.config)
+    if record.provenance is not None or ref.startswith("hf://"):
+        # What the caller trained from nothing is the caller's; everything else has a licence, if only an unknown one.
+        stated = record.provenance.license if record.provenance else "unknown"
+        check_license(CheckpointSpec(name="saved", sources=(ref,), license=stated), ref, allow_licenses)
+    matches = cls is not None and record.factory == _factory(cls)
+    factory = cls if cls is not None and matches else find_class(record.factory)
+    config = factory.Config.of(record.config, {})
     with without_initialisation():
         component = construct(factory, config, features_only, out_indices)
     # A folder of the caller's may be written over while it is in use; the Hub's cache is not.
-    weights = read_tensors(weights_path, mapped=not ref.startswith("file://"))
+    weights = read_tensors(files.weights, mapped=not ref.startswith("file://"))
     component.load_report = load_weights(
-        component, weights.tensors, format=record["format"], source=source, **placement._asdict()
+        component, weights.tensors, format=record.format, source=files.source, **placement._asdict()
     )
     component.to(*placement)
-    _restore(component, record, ref=ref, source=source, sha256=digest)
-    classes = options.get("num_classes")
-    if classes is not None:
-        replace_head(component, classes, None, placement)
+    _restore(component, record, ref, files)
+    classes, saved = options.get("num_classes"), getattr(config, "num_classes", None)
+    if classes is not None and classes != saved:
+        replace_head(component, classes, saved, placement)
     component.eval()
+    call("model_created", ModelCreated(ref, component))
     return component
 
 
@@ -161,14 +186,54 @@ def _record(component: Component, format: str) -> dict[str, Any]:
     }
 
 
+def _check_reopens(component: Component, record: Mapping[str, Any]) -> None:
+    """Refuse to write what could not be opened: the config must lead to this structure and know this format."""
+    with without_initialisation():
+        again = type(component)(type(component).Config.of(record["config"], {}))
+    key_map(again, record["format"])
+    mine, theirs = component.state_dict(), again.state_dict()
+    differing = [name for name in {**mine, **theirs} if _shape(mine.get(name)) != _shape(theirs.get(name))]
+    if differing:
+        raise UnsupportedError(
+            "the config does not describe this model any more, so it could not be opened again",
+            found=", ".join(differing[:4]),
+            fix="a class of your own that builds it, or torch.save(model.state_dict(), …)",
+        )
+
+
+def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
+    return None if tensor is None else tuple(tensor.shape)
+
+
 def _factory(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _files(ref: str) -> tuple[str, str, str, str]:
-    """Paths of config and weights, where they came from, and the digest of the weights."""
+class _Files(NamedTuple):
+    """A saved folder's files here, where the weights came from, and their digest."""
+
+    config: str
+    weights: str
+    source: str
+    sha256: str
+
+
+class _Saved(NamedTuple):
+    """What a `config.json` says."""
+
+    factory: str
+    config: dict[str, Any]
+    format: str
+    input: InputSpec | None
+    labels: LabelSpace | None
+    provenance: Provenance | None
+
+
+def _files(ref: str) -> _Files:
     if ref.startswith("file://"):
-        folder = os.path.abspath(os.path.expanduser(ref.removeprefix("file://")))
+        text = ref.removeprefix("file://")
+        folders = [os.path.abspath(os.path.expanduser(spelling)) for spelling in (text, unquote(text))]
+        folder = next((path for path in folders if os.path.isdir(path)), folders[0])
         for name in (CONFIG, WEIGHTS):
             if not os.path.isfile(os.path.join(folder, name)):
                 raise CheckpointError(
@@ -177,31 +242,54 @@ def _files(ref: str) -> tuple[str, str, str, str]:
                     fix='a folder written by save_pretrained; for a weights file: zoo.create("NAME", checkpoint="…")',
                 )
         weights = fetch((f"file://{folder}/{WEIGHTS}",))
-        return os.path.join(folder, CONFIG), weights.path, ref, weights.sha256
+        return _Files(os.path.join(folder, CONFIG), weights.path, ref, weights.sha256)
     config = fetch((f"{ref}/{CONFIG}",))
     weights = fetch((f"{ref}/{WEIGHTS}",))
-    return config.path, weights.path, weights.source, weights.sha256
+    return _Files(config.path, weights.path, weights.source, weights.sha256)
 
 
-def _read_record(path: str) -> dict[str, Any]:
+def _read_record(path: str) -> _Saved:
     try:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
         if record["zoo"] > LAYOUT:
             raise FormatError(f"{path} was written by a newer zoo", fix="pip install -U zoo-core")
-        return {"format": "native", **record, "factory": str(record["factory"]), "config": dict(record["config"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        before, labels, spec = record.get("provenance"), record.get("labels"), record.get("input")
+        saved = _Saved(
+            factory=str(record["factory"]),
+            config=dict(record["config"]),
+            format=str(record.get("format", "native")),
+            input=None if spec is None else InputSpec.from_dict(spec),
+            labels=None if labels is None else LabelSpace.from_dict(labels),
+            provenance=None if before is None else Provenance.from_json(json.dumps(before)),
+        )
+        _refuse_fetching(saved.config)
+        return saved
+    except (OSError, ValueError, KeyError, TypeError, LookupError, AttributeError, ManifestError, LabelError) as error:
         raise FormatError(
             f"{path} is not a config that save_pretrained wrote ({type(error).__name__}: {error})",
             fix="a folder written by save_pretrained",
         ) from None
 
 
-def _restore(component: Component, record: Mapping[str, Any], *, ref: str, source: str, sha256: str) -> None:
-    if isinstance(component, Model | Backbone) and record.get("input"):
-        component.input_spec = InputSpec.from_dict(record["input"])
-    if isinstance(component, Model) and record.get("labels"):
-        component.label_space = LabelSpace.from_dict(record["labels"])
-    before = record.get("provenance")
-    origin = Provenance.from_json(json.dumps(before)) if before else Provenance(ref=ref)
-    component.provenance = replace(origin, source=source, sha256=sha256)
+def _refuse_fetching(value: Any) -> None:
+    """A saved config describes parts; it may not have their weights fetched from anywhere, nor accept licences."""
+    if isinstance(value, str) and "://" in value:
+        raise ValueError(f"it names an address, {value[:80]!r}")
+    if isinstance(value, Mapping):
+        asked = sorted(value.keys() & {"pretrained", "checkpoint", "format", "allow_licenses"})
+        if asked:
+            raise ValueError(f"it asks for weights of its own, by {asked[0]!r}")
+        for part in value.values():
+            _refuse_fetching(part)
+
+
+def _restore(component: Component, saved: _Saved, ref: str, files: _Files) -> None:
+    if isinstance(component, Model | Backbone) and saved.input is not None:
+        component.input_spec = saved.input
+    if isinstance(component, Model) and saved.labels is not None:
+        classes = saved.config.get("num_classes")
+        if classes is not None:
+            saved.labels.check(classes, ref)
+        component.label_space = saved.labels
+    component.provenance = replace(saved.provenance or Provenance(ref=ref), source=files.source, sha256=files.sha256)

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -102,7 +103,7 @@ class Model(Component):
         raise UnsupportedError(f"{cls.__name__} has no feature maps", fix="features_only=False")
 
     def reset_head(self, num_classes: int) -> None:
-        """Replace the head by a freshly initialised one for `num_classes` classes."""
+        """Replace the head by a freshly initialised one for `num_classes` classes; the old label space goes with it."""
         raise UnsupportedError(f"{type(self).__name__} has no head that can be replaced")
 
     def postprocess(self, outputs: dict[str, Any], frames: Sequence[Frame]) -> list[Result]:
@@ -129,7 +130,7 @@ class Model(Component):
 
         Raises:
             InputError: an image that cannot be used; its place in the list is named.
-            OptionError: a threshold this task does not have.
+            OptionError: a threshold this task does not have or take, or a batch that is no number of images.
         """
         from zoo.models.images import iter_images
         from zoo.models.preprocessing import Preprocessor
@@ -138,8 +139,12 @@ class Model(Component):
         for name in thresholds:
             if name not in known:
                 raise unknown_option(name, known, f"{type(self).__name__}.predict()")
-        if batch_size < 1:
-            raise OptionError("a batch has at least one image", asked=f"batch_size={batch_size}", fix="batch_size=8")
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise OptionError(
+                "a batch is a whole number of images, at least one image",
+                asked=f"batch_size={batch_size!r}",
+                fix="batch_size=8",
+            )
         reference = next(self.parameters())
         preprocessor = Preprocessor(self.input_spec)
         images = iter_images(inputs, channels)  # opened as their turn comes: a folder need not fit in memory
