@@ -85,10 +85,27 @@ def test_predicting_follows_the_models_dtype():
 def test_wrong_calls_say_what_is_right():
     with pytest.raises(OptionError, match="did you mean `topk`"):
         Colour().predict(plain("red"), top_k=3)
-    with pytest.raises(OptionError, match="at least one image"):
-        Colour().predict(plain("red"), batch_size=0)
     with pytest.raises(InputError, match="empty"):
         Colour().predict([])
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "8", None])
+def test_a_batch_is_a_whole_number_of_images(batch_size):
+    with pytest.raises(OptionError, match="at least one image") as raised:
+        Colour().predict(plain("red"), batch_size=batch_size)
+    assert raised.value.asked == f"batch_size={batch_size!r}"
+
+
+@pytest.mark.parametrize("topk", ["5", 2.5, None, -1])
+def test_topk_is_a_number_of_classes(topk):
+    with pytest.raises(OptionError, match="number of classes") as raised:
+        Colour().predict(plain("red"), topk=topk)
+    assert raised.value.asked == f"topk={topk!r}"
+
+
+def test_numpys_whole_numbers_will_do():
+    (result,) = Colour().predict(plain("red"), batch_size=np.int64(2), topk=np.int32(2))
+    assert len(result.ids) == 2
 
 
 def test_labels_that_do_not_fit_are_refused():

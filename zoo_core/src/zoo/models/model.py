@@ -141,7 +141,7 @@ class Model(Component):
                 raise unknown_option(name, known, f"{type(self).__name__}.predict()")
         if not isinstance(batch_size, Integral) or batch_size < 1:
             raise OptionError(
-                "a batch is a whole number of images, at least one image",
+                "a batch has at least one image, and a whole number of them",
                 asked=f"batch_size={batch_size!r}",
                 fix="batch_size=8",
             )

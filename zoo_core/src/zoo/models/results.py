@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from PIL import Image
@@ -77,10 +78,10 @@ class Classification(Result):
 
         Raises:
             CheckpointError: probabilities that are not numbers.
-            LabelError: labels for another number of outputs. OptionError: a negative `topk`.
+            LabelError: labels for another number of outputs. OptionError: a `topk` that is no number of classes.
         """
-        if topk < 0:
-            raise OptionError("topk is a number of classes", asked=f"topk={topk}", fix="topk=5, or topk=0 for all")
+        if not isinstance(topk, Integral) or topk < 0:
+            raise OptionError("topk is a number of classes", asked=f"topk={topk!r}", fix="topk=5, or topk=0 for all")
         if labels is not None:
             labels.check(len(probabilities))
             probabilities = probabilities[labels.classes_of_outputs]
