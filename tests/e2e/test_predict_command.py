@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from photos import AT_HAND, PHOTOS, TO_FETCH, photo
+from zoo import create as zoo_create
 from zoo.cli import main
 from zoo_command import zoo, zoo_on_a_terminal
 
@@ -213,6 +214,16 @@ def test_a_model_that_names_nothing_is_refused(predict: Callable[..., tuple[int,
     code, _, err = predict("photos/chelsea.png", model="resnet50.nothing")
     assert code == 1
     assert "error:" in err
+
+
+def test_a_saved_backbone_is_refused_with_what_to_type(
+    predict: Callable[..., tuple[int, str, str]], photos: Path
+) -> None:
+    zoo_create("mobilenetv2", features_only=True).save_pretrained("maps")
+    code, out, err = predict("photos/chelsea.png", model="file://maps")
+    assert (code, out) == (1, "")
+    assert "no whole model" in err
+    assert "zoo list --task classification" in err
 
 
 def test_on_a_terminal_the_answer_has_bars_and_nothing_is_left_of_the_progress(photos: Path) -> None:

@@ -77,6 +77,7 @@ def imported(site: Site, told: Path, *words: str, env: Mapping[str, str] = {}) -
         ("alias set mine acme/tiny", 0),
         ("alias ls", 0),
         ("predict acme/tinny photo.jpg", 1),
+        ("predict acme/tiny photo.jpg", 1),
         ("predict no/such/name photo.jpg", 1),
     ],
 )
@@ -165,6 +166,8 @@ def test_options_filter_the_listing(acme: Site) -> None:
         ("doctor nobody", 1, "nobody"),
         ("predict acme/tiny photo.jpg --dtype float23", 2, "bfloat16"),
         ("predict acme/tiny photo.jpg --top 0", 2, "from 1"),
+        ("predict acme/tiny photo.jpg", 1, "--checkpoint FILE"),
+        ("predict classifier photo.jpg", 1, "zoo predict file://FOLDER"),
     ],
 )
 def test_a_mistake_is_answered_with_what_to_type_next(acme: Site, line: str, code: int, message: str) -> None:
@@ -173,6 +176,17 @@ def test_a_mistake_is_answered_with_what_to_type_next(acme: Site, line: str, cod
     assert message in outcome.err
     assert outcome.err.startswith("error: ")
     assert "Traceback" not in outcome.err
+
+
+def test_a_backbone_predicts_nothing(tmp_path: Path) -> None:
+    manifest = manifest_of("acme")
+    manifest["models"][0]["kind"] = "backbone"
+    site = Site(tmp_path / "site")
+    site.plugin("acme", manifest)
+    outcome = zoo("predict", "acme/tiny", "photo.jpg", "--checkpoint", "w.pth", site=site.folder)
+    assert outcome.code == 1
+    assert "it is a backbone" in outcome.err
+    assert "zoo list --task classification" in outcome.err
 
 
 def test_an_error_for_machines_is_json_on_standard_output(acme: Site) -> None:
@@ -229,7 +243,7 @@ def test_an_interrupted_command_ends_quietly(tmp_path: Path) -> None:
     fifo = tmp_path / "input"
     os.mkfifo(fifo)
     waiting = subprocess.Popen(
-        [EXECUTABLE, "predict", "core/classifier", "-"],
+        [EXECUTABLE, "predict", "core/classifier", "-", "--checkpoint", "w.safetensors"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -13,7 +13,7 @@ from zoo.cli.inputs import Source, expand
 from zoo.cli.progress import Progress
 from zoo.cli.saving import Destination
 from zoo.cli.terminal import show_warnings_plainly, styled
-from zoo.errors import InputError, UnsupportedError, ZooError
+from zoo.errors import InputError, NotFoundError, UnsupportedError, ZooError
 from zoo.refs import is_external
 
 if TYPE_CHECKING:
@@ -84,24 +84,35 @@ def _check_model(ref: str, own_weights: bool) -> None:
         return
     resolved = open_catalog().resolve(ref)
     headless = resolved.checkpoint is not None and resolved.checkpoint.num_classes == 0 and not own_weights
+    if resolved.model.kind != "model":
+        raise _cannot(resolved.ref, f"it is a {resolved.model.kind}")
     if resolved.model.task != "classification" or headless:
-        why = "these weights have no classes" if headless else f"it is for {resolved.model.task}"
-        raise UnsupportedError(
-            f"zoo predict says what is in a photo, and {resolved.ref} cannot: {why}",
-            fix="zoo list --task classification",
+        raise _cannot(resolved.ref, "these weights have no classes" if headless else f"it is for {resolved.model.task}")
+    if resolved.checkpoint is None and not own_weights:
+        raise NotFoundError(
+            f"{resolved.ref} has no published weights, and without weights it recognises nothing",
+            fix="weights of your own: --checkpoint FILE; or a folder of save_pretrained: zoo predict file://FOLDER; or "
+            "another model: zoo list --task classification",
         )
+
+
+def _cannot(ref: str, why: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"zoo predict says what is in a photo, and {ref} cannot: {why}", fix="zoo list --task classification"
+    )
 
 
 def _create(ref: str, arguments: Arguments, progress: Progress) -> Model:
     from zoo import create  # says what to install where torch is missing
     from zoo.checkpoints.delivery import watched_by
+    from zoo.models.model import Model
 
     def watch(name: str) -> Callable[[int, int | None], None]:
         progress.step(f"fetching {name}", unit="B")
         return progress.advance
 
     with watched_by(watch):
-        model: Model = create(
+        made = create(
             ref,
             pretrained=True,
             checkpoint=arguments.text("checkpoint"),
@@ -110,7 +121,11 @@ def _create(ref: str, arguments: Arguments, progress: Progress) -> Model:
             device=_device(arguments.text("device")),
             dtype=arguments.text("dtype"),
         )
-    return model
+    if not isinstance(made, Model):  # a saved model's folder says only now what is in it
+        raise _cannot(ref, f"it is a {type(made).__name__}, which is no whole model")
+    if made.task != "classification":
+        raise _cannot(ref, f"it is for {made.task or 'no task'}")
+    return made
 
 
 def _device(asked: str | None) -> str | None:
@@ -143,7 +158,7 @@ def _answer(model: Model, sources: Sequence[Source], topk: int) -> list[Classifi
     images = [source.image for source in sources]
     try:
         results = model.predict(images if len(images) > 1 else images[0], batch_size=len(images), topk=topk)
-        return [cast("Classification", result) for result in results]  # `_check_model` let no other task pass
+        return [cast("Classification", result) for result in results]  # `_create` let no other task pass
     except InputError as error:
         if len(sources) == 1:
             return [error]
