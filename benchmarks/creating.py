@@ -58,8 +58,8 @@ def creating(quick: bool) -> list[Table]:
             "Creating a pretrained model",
             "Random weights in each library's own published format, local files, warm page cache; fresh processes in "
             "turns, imports and first uses not counted; median. The zoo opens the very bytes that timm opens, from its "
-            "store, as after a first download. transformers 5 maps its file and initialises nothing, too; older ones do "
-            "not.",
+            "store, as after a first download. transformers 5 maps its file and initialises nothing, too; older ones "
+            "do not.",
             ("model, by whom", "create", "÷ zoo", "budget", "create and first forward", "÷ zoo"),
             seconds,
         ),
