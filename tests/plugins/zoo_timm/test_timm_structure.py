@@ -35,7 +35,7 @@ def check_row(name: str) -> None:
     assert backbone.strides == row.strides
     for found, stride in zip(maps, backbone.strides, strict=True):
         for cells, pixels in zip(found.shape[2:], row.input.size, strict=True):
-            assert cells == pytest.approx(pixels / stride, rel=0.15)
+            assert cells == pytest.approx(pixels / stride, rel=0.15, abs=1)
 
 
 def check_classifier(model: TimmModel, images: torch.Tensor) -> TimmBackbone:
