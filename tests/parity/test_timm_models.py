@@ -98,4 +98,5 @@ def test_every_kind_of_head_gives_timms_logits(architecture: str) -> None:
     images = image(theirs, MODELS[architecture].input.divisor)
     check_classifier(architecture, theirs, images)
     with torch.inference_mode():
-        assert torch.equal(theirs(images), theirs.forward_head(theirs.forward_features(images)))
+        heads_own = theirs.forward_head(theirs.forward_features(images))
+        assert largest_difference(heads_own, theirs(images)) <= TOLERANCE
