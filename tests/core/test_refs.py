@@ -30,7 +30,7 @@ near_references = st.lists(
 def parsed(text: object) -> Ref | RefError:
     """The reference, or the error that refuses it; anything else that is raised fails the test."""
     try:
-        return parse(text)  # type: ignore[arg-type]
+        return parse(text)  # type: ignore[arg-type]  # junk is the point
     except RefError as error:
         return error
 
@@ -171,4 +171,4 @@ def test_only_an_explicit_scheme_is_external() -> None:
     assert is_external("file://x.safetensors")
     assert not is_external("org/repo")
     assert not is_external("https://example.org/x")
-    assert not is_external(None)  # type: ignore[arg-type]
+    assert not is_external(None)  # type: ignore[arg-type]  # junk is the point

@@ -180,7 +180,7 @@ def test_a_save_that_is_killed_leaves_nothing_that_looks_like_a_model(tmp_path: 
 )
 def test_a_damaged_folder_is_named(tmp_path: Path, damage: object) -> None:
     zoo.create("resnet18", num_classes=2).save_pretrained(tmp_path / "saved")
-    damage(tmp_path / "saved" / "config.json")  # type: ignore[operator]
+    damage(tmp_path / "saved" / "config.json")  # type: ignore[operator]  # a parameter
     with pytest.raises(zoo.CheckpointError, match="config"):
         zoo.create(f"file://{tmp_path / 'saved'}")
 

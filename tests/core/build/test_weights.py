@@ -108,8 +108,8 @@ def test_unexpected_and_misshapen_tensors_are_errors_that_name_them() -> None:
     with pytest.raises(LoadError) as caught:
         load_weights(unwritten(), tensors, format="native", source="here")
     report = caught.value.report
-    assert report.unexpected == ("extra.bias",)  # type: ignore[attr-defined]
-    assert report.mismatched == {"norm.bias": "file (9,), model (8,)"}  # type: ignore[attr-defined]
+    assert report.unexpected == ("extra.bias",)  # type: ignore[attr-defined]  # a LoadReport
+    assert report.mismatched == {"norm.bias": "file (9,), model (8,)"}  # type: ignore[attr-defined]  # a LoadReport
 
 
 def test_a_published_format_is_mapped_and_what_it_drops_is_reported() -> None:

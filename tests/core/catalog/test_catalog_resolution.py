@@ -305,9 +305,9 @@ def test_junk_raises_only_zoo_errors_that_say_what_to_do(zoo_of_two: None, junk:
     catalog = open_catalog()
     for ask in (catalog.resolve, catalog.info):
         try:
-            ask(junk)  # type: ignore[arg-type]
+            ask(junk)  # type: ignore[arg-type]  # junk is the point
         except ZooError as error:
             message, fix = str(error), error.fix
-            assert len(message) < 3000 and fix  # noqa: PT018
+            assert len(message) < 3000 and fix  # noqa: PT018  # one claim about one message
     if isinstance(junk, str):
         assert all(isinstance(near, str) for near in catalog.suggest(junk))

@@ -128,10 +128,10 @@ def test_an_installed_catalogue_is_read_afresh(installed: Site) -> None:
 
 def test_an_installed_package_is_hidden_only_for_a_while(project: Site, installed: Site) -> None:
     installed.write({"zoo_acme/__init__.py": "", "zoo_acme/tiny.py": "Tiny = 'the installed one'"})
-    import zoo_acme.tiny as before  # type: ignore[import-not-found]
+    import zoo_acme.tiny as before  # type: ignore[import-not-found]  # made by this test
 
     assert compile_catalog(where(project)).models[0].params == 211
-    import zoo_acme.tiny as after  # type: ignore[import-not-found]
+    import zoo_acme.tiny as after  # type: ignore[import-not-found]  # made by this test
 
     assert after is before
     assert after.Tiny == "the installed one"

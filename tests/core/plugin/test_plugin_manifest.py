@@ -107,11 +107,11 @@ def test_a_sound_manifest_with_one_value_replaced_by_junk_is_read_or_refused(dat
     place: object = value
     while True:
         key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))  # type: ignore[arg-type,call-overload]
-        inner = place[key]  # type: ignore[index]
+        inner = place[key]  # type: ignore[index]  # any JSON
         if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
             break
         place = inner
-    place[key] = data.draw(json_values)  # type: ignore[index]
+    place[key] = data.draw(json_values)  # type: ignore[index]  # any JSON
     with suppress(ManifestError):
         assert isinstance(parse(json.dumps(value).encode()), PluginSpec)
 

@@ -103,7 +103,7 @@ class _Bar:
 
     def __call__(self, done: int, total: int | None) -> None:
         if self.show is None and self.wanted and (total or done) >= LARGE:
-            from tqdm import tqdm  # type: ignore[import-untyped]
+            from tqdm import tqdm  # type: ignore[import-untyped]  # tqdm ships no types
 
             bar = tqdm(total=total, unit="B", unit_scale=True, desc=self.name)
             self.close = bar.close
