@@ -184,7 +184,8 @@ class ModelSpec(Record):
     task: `classification`, `features`, `detection` …
     checkpoints: the first is the default.
     channels, strides: of the feature maps, where the model serves as a backbone.
-    params, structure_sha256: computed by `zoo plugin compile`; params counts every parameter at the default config.
+    params, macs, structure_sha256: computed by `zoo plugin compile`; params counts every parameter at the default
+        config, macs the multiply-accumulates of one image of that config's input size.
     """
 
     name: str
@@ -205,6 +206,7 @@ class ModelSpec(Record):
     channels: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
     params: int | None = None
+    macs: int | None = None
     structure_sha256: str | None = None
 
     def checkpoint(self, name: str | None) -> CheckpointSpec | None:

@@ -21,6 +21,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from zoo.errors import UnsupportedError
+from zoo.models.attention import with_attentions
 from zoo.models.classifier import Classifier, classification_losses
 from zoo.models.config import ModelConfig
 from zoo.models.model import Backbone
@@ -30,6 +31,7 @@ from zoo_timm.encoders import (
     classifier_of,
     classifier_path,
     encoder_input,
+    hidden_layout,
     owner_of_first_parameter,
     reset_classifier,
     set_classifier,
@@ -113,6 +115,7 @@ class TimmClassifier(Classifier):
         self.input_spec = self._takes = encoder_input(self.encoder, config.image_size)
         self._first = owner_of_first_parameter(self.encoder)  # in a tuple, so that it is not filed as a submodule
         self._classifier = classifier_path(self.encoder)
+        self.layout = hidden_layout(self.encoder)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # nn.Module would file an assigned module under its own name, past any property.
@@ -130,7 +133,7 @@ class TimmClassifier(Classifier):
 
     @classmethod
     def arguments(cls, config: Any) -> Mapping[str, bool | int | float | str]:
-        """What else timm's constructor is told for a config of this family: `{"bn_eps": 1e-3}`."""
+        """What else timm's constructor is told for a config of this family: `{"bn_eps": 1e-3}`; and `ADJUSTMENTS`."""
         return {}
 
     @classmethod
@@ -143,20 +146,35 @@ class TimmClassifier(Classifier):
         return self.config.num_classes
 
     def forward(
-        self, images: Tensor, targets: Tensor | None = None, *, output_features: bool = False
+        self,
+        images: Tensor,
+        targets: Tensor | None = None,
+        *,
+        output_features: bool = False,
+        output_attentions: bool = False,
     ) -> dict[str, Any]:
         check_images(images, self._takes, getattr(*self._first))
         outputs: dict[str, Any] = {}
-        if output_features:
-            tokens, outputs["features"] = self.encoder.forward_intermediates(images, output_fmt="NCHW")
+        trunk = self._with_maps if output_features else self._without_maps
+        if output_attentions:
+            (tokens, maps), outputs["attentions"] = with_attentions(trunk, images)
         else:
-            tokens = self.encoder.forward_features(images)
+            tokens, maps = trunk(images)
+        if output_features:
+            outputs["features"] = maps
         outputs["embeddings"] = self.encoder.forward_head(tokens, pre_logits=True)
         if self.config.num_classes:
-            outputs["logits"] = self._logits(tokens, outputs["embeddings"])
+            outputs |= self.classify(tokens, outputs["embeddings"])
         if targets is not None:
             outputs |= self._losses(outputs, targets)
         return outputs
+
+    def classify(self, tokens: Any, embeddings: Tensor) -> dict[str, Tensor]:
+        """`logits` (B, K) of the trunk's output; a family with several heads adds what each of them says."""
+        if self._classifier is not None:
+            return {"logits": self.encoder.get_classifier()(embeddings)}
+        # Such a head pools once more, which costs next to nothing beside the trunk.
+        return {"logits": self.encoder.forward_head(tokens)}
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → one vector an image (B, D): what the classifier sees."""
@@ -191,11 +209,12 @@ class TimmClassifier(Classifier):
     def key_maps(self) -> Mapping[str, StateMap]:
         return _key_maps(self.encoder, self.architecture(self.config), self.published(self.config))
 
-    def _logits(self, tokens: Any, embeddings: Tensor) -> Tensor:
-        if self._classifier is not None:
-            return self.encoder.get_classifier()(embeddings)
-        # Such a head pools once more, which costs next to nothing beside the trunk.
-        return self.encoder.forward_head(tokens)
+    def _with_maps(self, images: Tensor) -> tuple[Any, list[Tensor]]:
+        tokens, maps = self.encoder.forward_intermediates(images, output_fmt="NCHW")
+        return tokens, maps
+
+    def _without_maps(self, images: Tensor) -> tuple[Any, list[Tensor]]:
+        return self.encoder.forward_features(images), []
 
     def _losses(self, outputs: Mapping[str, Any], targets: Tensor) -> dict[str, Tensor]:
         if "logits" not in outputs:
@@ -270,7 +289,7 @@ def _encoder_options(config: EncoderConfig, num_classes: int) -> dict[str, Any]:
 def _key_maps(encoder: nn.Module, architecture: str, published: Mapping[str, StateMap]) -> dict[str, StateMap]:
     return {
         # A saved classifier is a file for its backbone too, and for other image channels.
-        "native": NativeFormat(encoder),
+        "native": NativeFormat(encoder, architecture),
         "timm": TimmFormat(encoder, architecture),
-        **{name: EncoderFormat(encoder, keys) for name, keys in published.items()},
+        **{name: EncoderFormat(encoder, architecture, keys) for name, keys in published.items()},
     }

@@ -38,6 +38,28 @@ _SPDX = {
 # coordinates of a space that images share with text.
 _LABELLED = frozenset({1000, 11221, 11821, 19168, 21841, 21842, 21843, 115217})
 
+# Words of a tag that name a data set, in its order: `fb_in22k_ft_in1k` is ImageNet-22k, then ImageNet-1k.
+_DATA = {
+    "datacompxl": "datacomp-xl",
+    "dfn2b": "dfn-2b",
+    "dfn5b": "dfn-5b",
+    "ig1b": "instagram-1b",
+    "in12k": "imagenet-12k",
+    "in1k": "imagenet-1k",
+    "in21k": "imagenet-21k",
+    "in22k": "imagenet-22k",
+    "jft": "jft-300m",
+    "laion2b": "laion-2b",
+    "laion400m": "laion-400m",
+    "laiona": "laion-aesthetic",
+    "lvd142m": "lvd-142m",
+    "m38m": "merged-38m",
+    "merged2b": "merged-2b",
+    "sa1b": "sa-1b",
+    "webli": "webli",
+    "yfcc100m": "yfcc-100m",
+}
+
 _MEASURED_BY = "timm results-imagenet.csv"
 
 
@@ -77,6 +99,7 @@ def checkpoint(tag: str, facts: Mapping[str, Any], about: Mapping[str, Any]) -> 
         labels="imagenet_1k" if facts["classes"] == 1000 and "in1k" in tag else None,
         num_classes=facts["classes"],
         input=_input(about, facts.get("input", {})),
+        trained_on=tuple(_DATA[word] for word in tag.split("_") if word in _DATA),
         metrics=tuple(metric for row in facts.get("results", ()) for metric in _metrics(row)),
         paper=facts.get("paper", ""),
         notes=facts.get("notes", ""),
@@ -118,3 +141,6 @@ def _plugin() -> PluginSpec:
 
 
 PLUGIN = _plugin()
+
+ARCHITECTURES: Mapping[str, ModelSpec] = {row.name: row for row in PLUGIN.models}
+"""Every row by its name, for catalogues that publish timm's weights under names of their own."""

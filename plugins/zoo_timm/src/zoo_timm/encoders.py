@@ -14,8 +14,9 @@ from timm.models import get_model_input_config
 from torch import Tensor, nn
 
 from zoo.errors import InputError, OptionError, UnsupportedError
-from zoo.models.model import evaluating
+from zoo.models.model import Layout, evaluating
 from zoo.specs import InputSpec
+from zoo_timm.adjustments import ADJUSTMENTS, adjust
 from zoo_timm.inputs import input_spec
 from zoo_timm.maps import map_table
 
@@ -47,6 +48,7 @@ _WHOLE_CELLS = frozenset(
         "Gemma4VitClassifier",
         "HieraDet",
         "HighResolutionNet",
+        "InterpolatedPositions",
         "NaFlexVit",
         "Qwen3VitClassifier",
         "Qwen3VitEncoder",
@@ -56,9 +58,15 @@ _WHOLE_CELLS = frozenset(
 )
 _CELLS: Mapping[str, int] = {"CSATv2": 8, "Gemma4VitEncoder": 48, "TResNet": 4}
 
+# Families whose blocks work on tokens in the order of nested windows.
+_REORDERED = frozenset({"Hiera"})
+
+# Families whose blocks work on maps with the channels last and do not say so.
+_CHANNELS_LAST = frozenset({"VisionTransformerSAM"})
+
 
 def build_encoder(architecture: str, options: Mapping[str, Any]) -> nn.Module:
-    """A timm model with random weights. Options that are None are left to the architecture.
+    """A timm model with random weights. Options are timm's own and `ADJUSTMENTS`; None leaves it to the architecture.
 
     Raises:
         OptionError: no such architecture (with near names), or an option it does not take.
@@ -73,18 +81,21 @@ def build_encoder(architecture: str, options: Mapping[str, Any]) -> nn.Module:
         )
     cfg = timm.get_pretrained_cfg(architecture)
     chosen = {name: value for name, value in options.items() if value is not None}
+    adjustments = {name: chosen.pop(name) for name in ADJUSTMENTS if name in chosen}
     if not cfg.fixed_input_size:
         chosen.pop("img_size", None)  # nothing in it depends on the size
     try:
         if "img_size" in chosen:
             _try_size(architecture, chosen)
-        return timm.create_model(architecture, **chosen)
+        encoder = timm.create_model(architecture, **chosen)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise OptionError(
             f"timm cannot build {architecture}: {error}",
             asked=", ".join(f"{name}={value!r}" for name, value in chosen.items()),
             fix=f"image_size={cfg.input_size[1]}" if "img_size" in chosen else "leave out what it does not take",
         ) from error
+    adjust(encoder, adjustments)
+    return encoder
 
 
 def _try_size(architecture: str, options: Mapping[str, Any]) -> None:
@@ -104,6 +115,17 @@ def encoder_input(encoder: nn.Module, image_size: int | tuple[int, int] | None) 
         image_size = (image_size, image_size)
     spec = input_spec(encoder.pretrained_cfg).with_channels(channels).with_size(*(image_size or (height, width)))
     return replace(spec, fixed_size=built["fixed_input_size"], divisor=size_divisor(encoder))
+
+
+def hidden_layout(encoder: nn.Module) -> Layout | None:
+    """How the encoder's blocks hold an image; None where they keep tokens in another order than the image's."""
+    if type(encoder).__name__ in _REORDERED:
+        return None
+    # timm says both only where they differ from plain maps.
+    return Layout(
+        prefix_tokens=getattr(encoder, "num_prefix_tokens", 0),
+        channels_last=getattr(encoder, "output_fmt", "NCHW") == "NHWC" or type(encoder).__name__ in _CHANNELS_LAST,
+    )
 
 
 def size_divisor(encoder: nn.Module) -> int:

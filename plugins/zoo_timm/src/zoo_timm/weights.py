@@ -61,12 +61,12 @@ class TimmFormat:
 class EncoderFormat:
     """A family's own table, from published names to timm's ↔ a component that holds the timm model as `encoder`."""
 
-    def __init__(self, encoder: nn.Module, keys: StateMap) -> None:
-        self.encoder, self.keys = encoder, keys
+    def __init__(self, encoder: nn.Module, architecture: str, keys: StateMap) -> None:
+        self.encoder, self.architecture, self.keys = encoder, architecture, keys
 
     def load(self, tensors: Mapping[str, Tensor]) -> MappedState:
         """Published → native."""
-        return fit(self.encoder, self.keys.load(tensors))
+        return fit(self.encoder, resized(self.encoder, self.architecture, self.keys.load(tensors)))
 
     def save(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Native → published."""
@@ -74,21 +74,45 @@ class EncoderFormat:
 
 
 class NativeFormat:
-    """A component's own state dict ↔ itself: less a classifier it does not have, for other image channels."""
+    """A component's own state dict ↔ itself: less a classifier it does not have, for other channels and sizes."""
 
-    def __init__(self, encoder: nn.Module) -> None:
-        self.encoder = encoder
+    def __init__(self, encoder: nn.Module, architecture: str) -> None:
+        self.encoder, self.architecture = encoder, architecture
 
     def load(self, tensors: Mapping[str, Tensor]) -> MappedState:
         """Names that do not begin with `encoder.` are none of ours, and stay as they are for the report to name."""
         mine = {n.removeprefix(PREFIX): tensor for n, tensor in tensors.items() if n.startswith(PREFIX)}
-        state = fit(self.encoder, MappedState(mine, {}, {}, {n: PREFIX + n for n in mine}))
+        state = MappedState(mine, {}, {}, {n: PREFIX + n for n in mine})
+        state = fit(self.encoder, resized(self.encoder, self.architecture, state))
         foreign = {n: tensor for n, tensor in tensors.items() if not n.startswith(PREFIX)}
         return state._replace(tensors={**state.tensors, **foreign})
 
     def save(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state dict as it is."""
         return dict(tensors)
+
+
+def resized(encoder: nn.Module, architecture: str, state: MappedState) -> MappedState:
+    """Tensors by timm's names, of an encoder for another image or patch size → this one's: timm interpolates its
+    position tables and patch kernels."""
+    own, heads, first = encoder.state_dict(), head_prefixes(encoder), _first_weights(encoder)
+    trunk = {name: tensor for name, tensor in state.tensors.items() if not name.startswith(heads)}
+    other = any(name in own and tensor.shape != own[name].shape for name, tensor in trunk.items() if name not in first)
+    kernels = any(
+        name in own and name in first and tensor.shape[2:] != own[name].shape[2:] for name, tensor in trunk.items()
+    )
+    convert = conversion(encoder, architecture)
+    if not (other or kernels) or not trunk.keys() <= own.keys() or convert is None:
+        return state
+    # timm tells an older layout by a classifier that has another name, or none.
+    placeholders = {n: tensor for n, tensor in own.items() if n.startswith(heads) and n not in state.tensors}
+    converted = _converted(convert, {**state.tensors, **placeholders}, architecture)
+    return MappedState(
+        {name: tensor for name, tensor in converted.tensors.items() if name not in placeholders},
+        {**state.skipped, **{state.origins.get(name, name): why for name, why in converted.skipped.items()}},
+        {**state.adapted, **converted.adapted},
+        {name: state.origins.get(origin, origin) for name, origin in converted.origins.items()},
+    )
 
 
 def fit(encoder: nn.Module, state: MappedState) -> MappedState:

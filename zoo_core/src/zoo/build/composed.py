@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from zoo.build.parts import Part, build_backbone, build_head
+from zoo.models.attention import with_attentions
 from zoo.models.classifier import Classifier, classification_losses
 from zoo.models.config import ModelConfig
 from zoo.models.model import Backbone, Head
@@ -47,10 +48,21 @@ class ComposedClassifier(Classifier):
         return classes
 
     def forward(
-        self, images: Tensor, targets: Tensor | None = None, *, output_features: bool = False
+        self,
+        images: Tensor,
+        targets: Tensor | None = None,
+        *,
+        output_features: bool = False,
+        output_attentions: bool = False,
     ) -> dict[str, Any]:
-        maps = self.backbone(images)
+        attentions: list[Tensor] | None = None
+        if output_attentions:
+            maps, attentions = with_attentions(self.backbone, images)
+        else:
+            maps = self.backbone(images)
         outputs: dict[str, Any] = self.head(maps)
+        if attentions is not None:
+            outputs["attentions"] = attentions
         if output_features:
             outputs["features"] = maps
         if targets is not None:

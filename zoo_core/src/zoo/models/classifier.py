@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class Classifier(Model):
     """Interface of classifiers.
 
-    `forward(images, targets=None, *, output_features=False)` returns `logits` (B, K), absent without a head,
-    `embeddings` (B, D), with `output_features=True` also `features`, every feature map (B, C, H, W) in order of
-    depth, and with targets `loss_classification` and `loss`. Targets are class ids (B,) int64 or probabilities
-    (B, K) float.
+    `forward` returns `logits` (B, K), absent without a head, and `embeddings` (B, D); with `output_features=True` also
+    `features`, every feature map (B, C, H, W) in order of depth; with `output_attentions=True` `attentions`, the
+    weights (B, heads, queries, keys) of every attention layer in order (layers that attend within windows have these
+    in the batch, and some keep the heads there); with targets `loss_classification` and `loss`. Targets are class ids (B,) int64 or probabilities (B, K)
+    float.
     """
 
     task: ClassVar[str] = "classification"
@@ -36,7 +37,12 @@ class Classifier(Model):
         raise NotImplementedError(f"{type(self).__name__} does not say its number of classes")
 
     def forward(
-        self, images: Tensor, targets: Tensor | None = None, *, output_features: bool = False
+        self,
+        images: Tensor,
+        targets: Tensor | None = None,
+        *,
+        output_features: bool = False,
+        output_attentions: bool = False,
     ) -> dict[str, Any]:
         raise NotImplementedError(f"{type(self).__name__} does not say how it computes: define forward()")
 

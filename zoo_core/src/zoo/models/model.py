@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from itertools import islice
 from numbers import Integral
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,15 @@ class Component(nn.Module, metaclass=ConfigDoor):
         zoo.save_pretrained(self, directory, format=format)
 
 
+class Layout(NamedTuple):
+    """How hidden layers hold an image: as tokens (B, prefix_tokens + h * w, D), row by row, or as maps (B, D, h, w), or
+    with `channels_last` (B, h, w, D). prefix_tokens: class, distillation and register tokens, before the patches.
+    """
+
+    prefix_tokens: int = 0
+    channels_last: bool = False
+
+
 class Model(Component):
     """A whole vision model: config in, dict out.
 
@@ -88,11 +97,13 @@ class Model(Component):
         task: what it does, in the catalogue's words.
         input_spec: how images become its input.
         label_space: what its classes are called; None where they have no names.
+        layout: how its hidden layers hold an image; None where their order is not the image's.
     """
 
     task: ClassVar[str] = ""
     input_spec: InputSpec = InputSpec()
     label_space: LabelSpace | None = None
+    layout: Layout | None = Layout()
 
     def forward(self, images: Tensor, targets: Any = None) -> dict[str, Any]:
         raise NotImplementedError(f"{type(self).__name__} does not say how it computes: define forward()")

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _HEAVY = ("torch", "torchvision", "timm", "transformers", "tensorflow", "jax")
 _IMPORT_SECONDS = 120
 
+MEASURED = ("params", "macs", "structure_sha256", "channels", "strides")
+"""What compiling fills in. A row that is as it was keeps it."""
+
 
 class Compiled(NamedTuple):
     """A manifest as it should be. `changed` says whether the file differs from it (or is not there)."""
@@ -161,7 +164,7 @@ def _complete(model: ModelSpec, factory: type[Component], earlier: ModelSpec | N
     if not measured or is_composed(model):
         return model
     if earlier is not None and _same_code(model, earlier):
-        facts = {name: getattr(earlier, name) for name in ("params", "structure_sha256", "channels", "strides")}
+        facts = {name: getattr(earlier, name) for name in MEASURED}
     else:
         facts = _measure(model, factory, where)
     for name, found in facts.items():
@@ -234,10 +237,24 @@ def _measure(model: ModelSpec, factory: type[Component], where: str) -> dict[str
     channels, strides = _maps(model, factory, component, where)
     return {
         "params": sum(p.numel() for p in component.parameters()),
+        "macs": _macs(component),
         "structure_sha256": structure_sha256(structure_of(component.state_dict())),
         "channels": channels,
         "strides": strides,
     }
+
+
+def _macs(component: Component) -> int | None:
+    """None where a forward pass needs more than images, or values that the meta device does not have."""
+    from zoo.models.counting import multiply_accumulates
+    from zoo.models.model import Backbone, Model
+
+    if not isinstance(component, Model | Backbone):
+        return None
+    try:
+        return multiply_accumulates(component, component.input_spec)
+    except Exception:
+        return None
 
 
 def _maps(

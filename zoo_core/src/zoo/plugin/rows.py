@@ -49,8 +49,9 @@ def _check_model(model: ModelSpec) -> None:
         raise ManifestError(f"{where}: factory {model.factory!r} is not `package.module:Class`")
     if model.version < 1:
         raise ManifestError(f"{where}: a version is an integer from 1, not {model.version}")
-    if model.params is not None and model.params < 0:
-        raise ManifestError(f"{where}: params {model.params} is negative")
+    for name, count in (("params", model.params), ("macs", model.macs)):
+        if count is not None and count < 0:
+            raise ManifestError(f"{where}: {name} {count} is negative")
     if len(model.channels) != len(model.strides) or min(model.channels + model.strides, default=1) < 1:
         raise ManifestError(f"{where}: channels {model.channels} and strides {model.strides} do not pair up")
     _check_digest(model.structure_sha256, f"{where}: structure_sha256")

@@ -1,0 +1,1 @@
+"""What a vision model looks at, and what its embeddings know."""

@@ -1,0 +1,74 @@
+"""What published networks have and timm's constructors have no word for, set on a built encoder.
+
+`TimmClassifier.arguments` may name these beside timm's own:
+
+    norm_eps             of every LayerNorm: transformers' ViT was published with 1e-12, timm builds 1e-6
+    position_antialias   how positions follow the image's size in a plain ViT built with `dynamic_img_size`:
+    position_offset      DINOv2's own code interpolates without antialiasing and by (side + 0.1) / side
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from zoo.errors import OptionError
+
+ADJUSTMENTS = ("norm_eps", "position_antialias", "position_offset")
+
+
+def adjust(encoder: nn.Module, values: Mapping[str, Any]) -> None:
+    """Set what `values` name. Raises `OptionError` where the encoder has nothing of the kind."""
+    if "norm_eps" in values:
+        norms = [module for module in encoder.modules() if isinstance(module, nn.LayerNorm)]
+        if not norms:
+            raise OptionError(f"{type(encoder).__name__} has no LayerNorm", asked=f"norm_eps={values['norm_eps']}")
+        for norm in norms:
+            norm.eps = values["norm_eps"]
+    if values.keys() & {"position_antialias", "position_offset"}:
+        if type(encoder) is not VisionTransformer or not encoder.dynamic_img_size:
+            raise OptionError(
+                f"the positions of this {type(encoder).__name__} do not follow the image's size",
+                fix="dynamic_img_size=True, with a plain ViT",
+            )
+        encoder.__class__ = InterpolatedPositions  # the same parameters, another way to read one of them
+        encoder.position_antialias = values.get("position_antialias", False)
+        encoder.position_offset = values.get("position_offset", 0.0)
+
+
+class InterpolatedPositions(VisionTransformer):
+    """A plain ViT whose positions are interpolated for every image as DINOv2's own code does it."""
+
+    position_antialias: bool
+    position_offset: float
+
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        batch, height, width, _ = x.shape
+        patches = x.flatten(1, 2)  # (B, N, D)
+        own = 0 if self.no_embed_class else self.num_prefix_tokens  # prefix tokens that have positions
+        prefix = [token.expand(batch, -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        positions = torch.cat([self.pos_embed[:, :own], self._positions(height, width, own)], dim=1)
+        if self.no_embed_class:
+            tokens = torch.cat([*prefix, patches + positions], dim=1)
+        else:
+            tokens = torch.cat([*prefix, patches], dim=1) + positions
+        return self.pos_drop(tokens)
+
+    def _positions(self, height: int, width: int, own: int) -> Tensor:
+        """Positions of the patches (1, height * width, D)."""
+        rows, columns = self.patch_embed.grid_size
+        positions = self.pos_embed[:, own:]
+        if (rows, columns) == (height, width):
+            return positions
+        grid = positions.float().unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        if self.position_offset:
+            scale = ((height + self.position_offset) / rows, (width + self.position_offset) / columns)
+            grid = F.interpolate(grid, scale_factor=scale, mode="bicubic", antialias=self.position_antialias)
+        else:
+            grid = F.interpolate(grid, size=(height, width), mode="bicubic", antialias=self.position_antialias)
+        return grid.flatten(2).transpose(1, 2).to(positions.dtype)

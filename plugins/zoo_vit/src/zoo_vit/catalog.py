@@ -1,0 +1,64 @@
+"""What zoo-vit offers: the rows of `zoo_vit.rows` as the zoo's records. Torch-free; `zoo plugin compile` writes it as
+`zoo.json`. Weights that timm publishes are taken over from zoo-timm's own rows, under the short names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from zoo.specs import CheckpointSpec, InputSpec, ModelSpec, PluginSpec
+from zoo_timm.catalog import ARCHITECTURES
+from zoo_vit.rows import hierarchical, image_text, plain, self_supervised
+from zoo_vit.rows.row import Family, Size, Timm
+
+FAMILIES = (*plain.FAMILIES, *hierarchical.FAMILIES, *self_supervised.FAMILIES, *image_text.FAMILIES)
+
+
+def _model(family: Family, size: Size) -> ModelSpec:
+    published = tuple(_from_timm(size)) + size.elsewhere
+    published = tuple(sorted(published, key=lambda row: row.name != size.default)) if size.default else published
+    taken = {alias for checkpoint in published for alias in checkpoint.aliases} | {size.name}
+    formats = ("native", *(("timm",) if size.timm else ()), *family.formats)
+    return ModelSpec(
+        name=size.name,
+        factory=family.factory,
+        task=family.task,
+        config=size.config,
+        summary=family.summary,
+        family=family.factory.rpartition(":")[2],
+        aliases=tuple(alias for alias in size.aliases if alias not in taken),
+        tags=family.tags,
+        paper=family.paper,
+        license=family.license,
+        input=published[0].input if published else InputSpec(),
+        formats=formats,
+        checkpoints=published,
+    )
+
+
+def _from_timm(size: Size) -> Iterator[CheckpointSpec]:
+    """timm's weights, a tag that stands for several image sizes with the size behind all but the first."""
+    used = {row.name for row in size.elsewhere}
+    usual = None
+    for entry in size.timm:
+        architecture, config = entry if isinstance(entry, Timm) else (entry, {})
+        about = ARCHITECTURES[architecture]
+        usual = usual or about.input.size
+        for number, row in enumerate(about.checkpoints):
+            side = row.input.size[0]
+            name = row.name if row.name not in used else f"{row.name}_{side}"
+            used.add(name)
+            needs = dict(config)
+            if row.input.size != usual:
+                needs["image_size"] = side
+            aliases = (f"{architecture}.{row.name}", *((architecture,) if number == 0 else ()))
+            yield replace(row, name=name, config=needs, aliases=aliases)
+
+
+PLUGIN = PluginSpec(
+    namespace="vit",
+    distribution="zoo-vit",
+    summary="Vision transformers with their published weights",
+    requires=("torch", "timm", "zoo_timm"),
+    models=tuple(_model(family, size) for family in FAMILIES for size in family.sizes),
+)
