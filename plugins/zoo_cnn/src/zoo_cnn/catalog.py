@@ -238,6 +238,5 @@ PLUGIN = PluginSpec(
     distribution="zoo-cnn",
     summary="Curated convolutional networks with their published weights",
     requires=("torch", "timm", "zoo_timm"),
-    hooks=("read_weights",),
     models=tuple(_model(family, size) for family in FAMILIES for size in family.sizes),
 )

@@ -85,6 +85,7 @@ def model(name: str, about: Mapping[str, Any], tags: Mapping[str, Mapping[str, A
         channels=tuple(about["channels"]),
         strides=tuple(about["strides"]),
         params=about["params"],
+        macs=about["macs"],
     )
 
 
@@ -136,6 +137,7 @@ def _plugin() -> PluginSpec:
         summary=f"every architecture and checkpoint of timm {registry['timm']}",
         homepage="https://github.com/huggingface/pytorch-image-models",
         requires=("torch", "timm"),
+        hooks=("read_weights",),
         models=tuple(model(name, row["about"], row["tags"]) for name, row in registry["architectures"].items()),
     )
 

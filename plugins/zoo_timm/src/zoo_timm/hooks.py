@@ -27,7 +27,7 @@ def read_weights(event: ReadWeights) -> Mapping[str, Tensor] | None:
             return None
     if find_spec("onnx") is None:
         raise MissingDependencyError(
-            "these weights are in an ONNX file", asked=event.path, fix='pip install "zoo-cnn[onnx]"'
+            "these weights are in an ONNX file", asked=event.path, fix='pip install "zoo-timm[onnx]"'
         )
     return _initializers(event.path)
 
