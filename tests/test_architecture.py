@@ -42,7 +42,8 @@ AGAINST_THE_DIRECTION = {
 }
 """(module, room) that may be imported inside functions all the same, and why."""
 
-PLUGINS_SPEAK = {"face", "errors", "refs", "specs", "models", "checkpoints", "testing"}
+PLUGINS_SPEAK = {"face", "errors", "refs", "specs", "models", "checkpoints", "testing", "cli"}
+"""`cli` for the commands that plugins add: they read their line, show progress and print as the core's own."""
 
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}

@@ -281,6 +281,38 @@ def test_a_plugins_command_is_found_when_typed_and_replaces_none_of_ours(tmp_pat
     assert "takes over" not in everything
 
 
+SPECIFIED = """
+    from zoo.cli.arguments import Command, Option
+    from zoo.plugin.hookspecs import CliCommand, hookimpl
+
+    COMMAND = Command("greet", operands=("NAME",), options=(Option("--loud", "louder"),))
+
+    def greet(arguments):
+        print("hello", arguments.operands[0], arguments.flag("loud"))
+        return 0
+
+    @hookimpl
+    def cli_commands(event):
+        return [CliCommand("greet", "says hello", greet, COMMAND)]
+"""
+
+
+def test_a_plugins_command_that_says_how_it_is_called_behaves_as_one_of_ours(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    site.plugin("acme", {**_manifest(), "hooks": ["cli_commands"]}, hooks=True, files={"hooks.py": SPECIFIED})
+    assert zoo("greet", "you", "--loud", site=site.folder) == Outcome(0, "hello you True\n", "")
+    assert zoo("greet", "--", "--help", site=site.folder) == Outcome(0, "hello --help False\n", "")
+    page = zoo("greet", "--help", site=site.folder)
+    assert page == zoo("help", "greet", site=site.folder)
+    assert page.out.startswith("usage: zoo greet NAME [options]\n\nSays hello.\n")
+    assert page.code == 0
+    misspelt = zoo("greet", "you", "--lod", site=site.folder)
+    assert misspelt.code == 2
+    assert "did you mean --loud?" in misspelt.err
+    assert zoo("greet", site=site.folder).code == 2
+    assert "did you mean 'greet'?" in zoo("help", "gret", site=site.folder).err
+
+
 def test_a_broken_command_of_a_plugin_is_blamed_on_it(tmp_path: Path) -> None:
     site = Site(tmp_path / "site")
     site.plugin("acme", {**_manifest(), "hooks": ["cli_commands"]}, hooks=True, files={"hooks.py": "1 / 0"})

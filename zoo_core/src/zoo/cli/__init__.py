@@ -69,13 +69,19 @@ def _run(words: list[str]) -> int:
 
         return other_than_a_command(name, words[1:])
     module = command_module(name)
-    if "-h" in options or "--help" in options:
+    if asks_for_help(words):
         from zoo.cli.front import print_command_help
 
-        return print_command_help(module.COMMAND)
+        return print_command_help(module.COMMAND, COMMANDS[name])
     from zoo.cli.arguments import read
 
     return module.run(read(module.COMMAND, words[1:]))
+
+
+def asks_for_help(words: Sequence[str]) -> bool:
+    """Whether a command's help page is wanted instead of the command."""
+    options = words[: words.index("--")] if "--" in words else words
+    return "-h" in options or "--help" in options
 
 
 def command_module(name: str) -> CommandModule:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from zoo.cli import COMMANDS
+from zoo.cli import COMMANDS, asks_for_help
+from zoo.cli.arguments import read
 from zoo.cli.terminal import show_warnings_plainly
 
 if TYPE_CHECKING:
@@ -23,3 +25,14 @@ def contributed_commands() -> dict[str, CliCommand]:
             if command.name not in COMMANDS:
                 found.setdefault(command.name, command)
     return found
+
+
+def run_contributed(contributed: CliCommand, words: Sequence[str]) -> int:
+    """Run a plugin's command on the words after its name; one that says how it is called has them read, as ours."""
+    if contributed.command is None:
+        return contributed.run(list(words))
+    if asks_for_help(words):
+        from zoo.cli.front import print_command_help
+
+        return print_command_help(contributed.command, contributed.summary)
+    return contributed.run(read(contributed.command, words))

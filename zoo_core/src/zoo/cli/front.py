@@ -36,11 +36,11 @@ def other_than_a_command(name: str, words: Sequence[str]) -> int:
         return 0
     if name.startswith("-"):
         raise _unknown(name, ["--help", "--version", "--no-plugins"], "option")
-    from zoo.cli.contributed import contributed_commands
+    from zoo.cli.contributed import contributed_commands, run_contributed
 
     commands = contributed_commands()
     if name in commands:
-        return commands[name].run(list(words))
+        return run_contributed(commands[name], words)
     raise _unknown(name, [*COMMANDS, *commands, "help"], "command")
 
 
@@ -59,10 +59,9 @@ def print_overview(contributed: Iterable[tuple[str, str]] = ()) -> None:
     print("\nzoo COMMAND --help tells more about one of them; zoo help --all lists the commands of plugins too.")
 
 
-def print_command_help(command: Command) -> int:
-    """The page of one command."""
+def print_command_help(command: Command, summary: str) -> int:
+    """The page of one command, which does what the summary says."""
     print(styled("usage: ", "bold") + command.usage + "\n")
-    summary = COMMANDS[command.name]
     print(wrapped(f"{summary[:1].upper()}{summary[1:]}."))
     for note in command.notes:
         print("\n" + wrapped(note))
@@ -84,10 +83,19 @@ def _help(words: Sequence[str]) -> int:
 
         print_overview([(name, command.summary) for name, command in sorted(contributed_commands().items())])
     elif words[0] in COMMANDS:
-        return print_command_help(command_module(words[0]).COMMAND)
+        return print_command_help(command_module(words[0]).COMMAND, COMMANDS[words[0]])
     else:
-        raise _unknown(words[0], COMMANDS, "command")
+        return _help_of_contributed(words[0])
     return 0
+
+
+def _help_of_contributed(name: str) -> int:
+    from zoo.cli.contributed import contributed_commands, run_contributed
+
+    commands = contributed_commands()
+    if name not in commands:
+        raise _unknown(name, [*COMMANDS, *commands], "command")
+    return run_contributed(commands[name], ["--help"])
 
 
 def _shown(short: str, name: str, value: str) -> str:

@@ -13,12 +13,14 @@ A `ZooError` that it raises on purpose reaches the user where no other plugin an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from zoo.cli.arguments import Command
 
 hookspec = pluggy.HookspecMarker("zoo")
 hookimpl = pluggy.HookimplMarker("zoo")
@@ -50,11 +52,18 @@ class CliCommands(NamedTuple):
 
 
 class CliCommand(NamedTuple):
-    """A command a plugin adds. run: given the arguments after its name, returns the exit status."""
+    """A command a plugin adds.
+
+    summary: what it does, in lower case, for the list of commands. command: how it is called, a
+    `zoo.cli.arguments.Command`; with one, `zoo` itself reads the line, refuses what is misspelt and prints the help
+    page. run: gives the exit status; it is given the `Arguments` read by `command`, without one the words after the
+    command's name.
+    """
 
     name: str
     summary: str
-    run: Callable[[Sequence[str]], int]
+    run: Callable[[Any], int]
+    command: Command | None = None
 
 
 class CheckpointSource(NamedTuple):
