@@ -41,10 +41,12 @@ def _from_timm(size: Size) -> Iterator[CheckpointSpec]:
     used = {row.name for row in size.elsewhere}
     usual = None
     for entry in size.timm:
-        architecture, config = entry if isinstance(entry, Timm) else (entry, {})
+        architecture, config, tags = entry if isinstance(entry, Timm) else Timm(entry)
         about = ARCHITECTURES[architecture]
         usual = usual or about.input.size
         for number, row in enumerate(about.checkpoints):
+            if tags and row.name not in tags:
+                continue
             side = row.input.size[0]
             name = row.name if row.name not in used else f"{row.name}_{side}"
             used.add(name)

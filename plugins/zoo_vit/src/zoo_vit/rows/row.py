@@ -10,10 +10,11 @@ from zoo.specs import CheckpointSpec
 
 class Timm(NamedTuple):
     """An architecture of timm whose weights are this size's, and the config they need beside the size's own. Another
-    image size than the size's needs no mention."""
+    image size than the size's needs no mention. tags: which of its weights; all of them where none are named."""
 
     architecture: str
     config: Mapping[str, Any] = {}
+    tags: tuple[str, ...] = ()
 
 
 class Size(NamedTuple):
