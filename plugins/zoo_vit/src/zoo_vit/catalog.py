@@ -40,21 +40,29 @@ def _from_timm(size: Size) -> Iterator[CheckpointSpec]:
     """timm's weights, a tag that stands for several image sizes with the size behind all but the first."""
     used = {row.name for row in size.elsewhere}
     usual = None
-    for entry in size.timm:
-        architecture, config, tags = entry if isinstance(entry, Timm) else Timm(entry)
+    for named in size.timm:
+        entry = named if isinstance(named, Timm) else Timm(named)
+        architecture = entry.architecture
         about = ARCHITECTURES[architecture]
         usual = usual or about.input.size
         for number, row in enumerate(about.checkpoints):
-            if tags and row.name not in tags:
+            if entry.tags and row.name not in entry.tags:
                 continue
             side = row.input.size[0]
             name = row.name if row.name not in used else f"{row.name}_{side}"
             used.add(name)
-            needs = dict(config)
+            needs = dict(entry.config)
             if row.input.size != usual:
                 needs["image_size"] = side
             aliases = (f"{architecture}.{row.name}", *((architecture,) if number == 0 else ()))
-            yield replace(row, name=name, config=needs, aliases=aliases)
+            yield replace(
+                row,
+                name=name,
+                config=needs,
+                aliases=aliases,
+                input=replace(row.input, **entry.input),
+                metrics=row.metrics + entry.metrics.get(row.name, ()),
+            )
 
 
 PLUGIN = PluginSpec(

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from zoo.specs import CheckpointSpec
+from zoo.specs import CheckpointSpec, Metric
 
 
 class Timm(NamedTuple):
     """An architecture of timm whose weights are this size's, and the config they need beside the size's own. Another
-    image size than the size's needs no mention. tags: which of its weights; all of them where none are named."""
+    image size than the size's needs no mention. tags: which of its weights; all of them where none are named. input:
+    what the publishers' own preprocessing has otherwise than timm. metrics: by tag, figures that timm does not give."""
 
     architecture: str
     config: Mapping[str, Any] = {}
     tags: tuple[str, ...] = ()
+    input: Mapping[str, Any] = {}
+    metrics: Mapping[str, tuple[Metric, ...]] = {}
 
 
 class Size(NamedTuple):
