@@ -12,9 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo_vit.deit import DeiT as DeiT, DeiT3 as DeiT3
     from zoo_vit.vision_transformer import VisionTransformer as VisionTransformer
 
 _HOMES = {
+    "DeiT": "deit",
+    "DeiT3": "deit",
     "VisionTransformer": "vision_transformer",
 }
 __all__ = sorted(_HOMES)
