@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from zoo.build.create import create as create, create_backbone as create_backbone, create_model as create_model
     from zoo.build.pretrained import load_pretrained as load_pretrained, save_pretrained as save_pretrained
     from zoo.catalog.queries import info as info, list_models as list_models, plugins as plugins
+    from zoo.catalog.recommend import recommend as recommend
     from zoo.checkpoints.keymap import KeyMap as KeyMap
     from zoo.errors import (
         AmbiguousNameError as AmbiguousNameError,
@@ -33,7 +34,14 @@ if TYPE_CHECKING:
         UnsupportedError as UnsupportedError,
         ZooError as ZooError,
     )
-    from zoo.models.blocks import ClassificationHead as ClassificationHead
+    from zoo.models.attention import recorded_attention as recorded_attention
+    from zoo.models.blocks import (
+        AttentionBlock as AttentionBlock,
+        BlockConfig as BlockConfig,
+        ClassificationHead as ClassificationHead,
+        ConvBlock as ConvBlock,
+        PatchEmbedding as PatchEmbedding,
+    )
     from zoo.models.classifier import Classifier as Classifier
     from zoo.models.config import ModelConfig as ModelConfig
     from zoo.models.labels import LabelSpace as LabelSpace
@@ -53,12 +61,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AmbiguousNameError": "zoo.errors",
+    "AttentionBlock": "zoo.models.blocks",
     "Backbone": "zoo.models.model",
+    "BlockConfig": "zoo.models.blocks",
     "CheckpointError": "zoo.errors",
     "CheckpointSpec": "zoo.specs",
     "Classification": "zoo.models.results",
     "ClassificationHead": "zoo.models.blocks",
     "Classifier": "zoo.models.classifier",
+    "ConvBlock": "zoo.models.blocks",
     "DigestError": "zoo.errors",
     "FormatError": "zoo.errors",
     "Head": "zoo.models.model",
@@ -80,6 +91,7 @@ _HOMES = {
     "NotFoundError": "zoo.errors",
     "OfflineError": "zoo.errors",
     "OptionError": "zoo.errors",
+    "PatchEmbedding": "zoo.models.blocks",
     "PluginError": "zoo.errors",
     "PluginSpec": "zoo.specs",
     "Preprocessor": "zoo.models.preprocessing",
@@ -96,6 +108,8 @@ _HOMES = {
     "list_models": "zoo.catalog.queries",
     "load_pretrained": "zoo.build.pretrained",
     "plugins": "zoo.catalog.queries",
+    "recommend": "zoo.catalog.recommend",
+    "recorded_attention": "zoo.models.attention",
     "save_pretrained": "zoo.build.pretrained",
 }
 __all__ = sorted(_HOMES)

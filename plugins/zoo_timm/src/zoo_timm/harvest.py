@@ -1,7 +1,8 @@
 """Write `registry.json` from the installed timm: `python -m zoo_timm.harvest`, run and reviewed when timm is updated.
 
-Facts come from timm's own configurations, from its models built on the meta device (parameters, maps), and from its
-published ImageNet results in `data/imagenet_results.csv`. What timm does not say is not there: nothing is guessed.
+Facts come from timm's own configurations, from its models built on the meta device (parameters, computation, maps),
+and from its published ImageNet results in `data/imagenet_results.csv`. What timm does not say is not there: nothing is
+guessed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any
 import timm
 import torch
 from timm.models import PretrainedCfg, get_arch_pretrained_cfgs, get_model_input_config
+from torch import nn
 
 from zoo.errors import ZooError
-from zoo_timm.encoders import build_encoder, gives_maps_only, size_divisor
+from zoo.models.counting import multiply_accumulates
+from zoo_timm.encoders import build_encoder, encoder_input, gives_maps_only, size_divisor
 from zoo_timm.maps import choose_maps, map_table
 
 REGISTRY = Path(__file__).with_name("registry.json")
@@ -64,6 +67,7 @@ def _architecture(name: str, results: Mapping[str, list[list[Any]]]) -> dict[str
     return {
         "family": timm.model_entrypoint(name).__module__.rpartition(".")[2],
         "params": sum(p.numel() for p in encoder.parameters()),
+        "macs": _macs(encoder),
         "channels": [info.channels for info in maps],
         "strides": [info.stride for info in maps],
         "fixed_size": get_model_input_config(encoder)["fixed_input_size"],
@@ -73,6 +77,14 @@ def _architecture(name: str, results: Mapping[str, list[list[Any]]]) -> dict[str
         "input": _input(default),
         "tags": {cfgs[full].tag: _tag(cfgs[full], results.get(full, [])) for full in ordered if _sources(cfgs[full])},
     }
+
+
+def _macs(encoder: nn.Module) -> int | None:
+    """None where a forward pass needs values that the meta device does not have."""
+    try:
+        return multiply_accumulates(encoder, encoder_input(encoder, None))
+    except (NotImplementedError, RuntimeError, TypeError, ValueError):
+        return None
 
 
 def _tag(cfg: PretrainedCfg, results: list[list[Any]]) -> dict[str, Any]:

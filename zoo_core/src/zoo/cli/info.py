@@ -60,6 +60,8 @@ def _facts(info: ModelInfo) -> Iterator[tuple[str, str]]:
         yield "family", model.family
     if model.params is not None:
         yield "parameters", f"{shown_count(model.params)}  ({model.params:,})"
+    if model.macs is not None:
+        yield "computation", f"{shown_count(model.macs)} multiply-accumulates an image"
     if info.complete:
         yield "input", shown_input(info.checkpoint.input if info.checkpoint else model.input)
     if model.channels:

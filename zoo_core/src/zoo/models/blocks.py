@@ -1,18 +1,167 @@
-"""Blocks that models are composed of: heads any plugin may use.
+"""Blocks that models are composed of.
 
-maps of a backbone -> the last (B, C, H, W) -> average over its pixels: embeddings (B, C) -> logits (B, K)
+    PatchEmbedding        images (B, C, H, W) -> tokens (B, N, D)
+    ConvBlock             maps (B, C, H, W) -> maps (B, D, H / s, W / s)
+    AttentionBlock        maps (B, D, H, W) -> maps (B, D, H, W)
+    ClassificationHead    maps of a backbone, the last (B, D, H, W) -> embeddings (B, D), logits (B, K)
+
+B batch   C channels   H W height and width   N patches   D width   K classes   s stride
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from zoo.errors import OptionError, UnsupportedError
+from zoo.errors import InputError, OptionError, UnsupportedError
 from zoo.models.config import ModelConfig
-from zoo.models.model import Head
+from zoo.models.model import Component, Head
+
+
+class PatchEmbeddingConfig(ModelConfig):
+    """What a patch embedding may be told."""
+
+    image_size: int | tuple[int, int] | None = Field(
+        224, description="pixels, one side or (height, width); None: any whole number of patches"
+    )
+    patch_size: int = Field(16, ge=1, description="pixels of a patch's side")
+    in_chans: int = Field(3, ge=1, description="channels of the image")
+    width: int = Field(768, ge=1, description="values a token")
+
+
+class PatchEmbedding(Component):
+    """Every patch of an image as a token: images (B, C, H, W) → tokens (B, N, D), row by row.
+
+    Dosovitskiy et al. 2020, arXiv:2010.11929. The layer is the convolution `proj`, whose stride is its kernel.
+
+    Attributes:
+        num_patches: N; None where any image size is taken.
+    """
+
+    Config = PatchEmbeddingConfig
+
+    def __init__(self, config: PatchEmbeddingConfig) -> None:
+        super().__init__(config)
+        size, patch = config.image_size, config.patch_size
+        self.size = (size, size) if isinstance(size, int) else size
+        if self.size is not None and (self.size[0] % patch or self.size[1] % patch):
+            raise OptionError(
+                f"an image of {self.size[0]} x {self.size[1]} pixels is no whole number of {patch}-pixel patches",
+                fix=f"image_size={patch * max(1, self.size[0] // patch)}",
+            )
+        self.num_patches = None if self.size is None else (self.size[0] // patch) * (self.size[1] // patch)
+        self.proj = nn.Conv2d(config.in_chans, config.width, kernel_size=patch, stride=patch)
+
+    def forward(self, images: Tensor) -> Tensor:
+        _check_maps(images, self.proj.in_channels)
+        patch, size = self.proj.stride[0], (images.shape[2], images.shape[3])
+        if self.size is not None and size != self.size:
+            raise InputError(
+                f"expected images of {self.size[0]} x {self.size[1]} pixels",
+                found=f"{size[0]} x {size[1]}",
+                fix="image_size=None takes any whole number of patches",
+            )
+        if size[0] % patch or size[1] % patch:
+            raise InputError(f"expected sides that are multiples of {patch} pixels", found=f"{size[0]} x {size[1]}")
+        tokens: Tensor = self.proj(images).flatten(2).transpose(1, 2)  # (B, N, D)
+        return tokens
+
+
+class BlockConfig(ModelConfig):
+    """One config for a chain of blocks: `ConvBlock.from_config(config)`, `AttentionBlock.from_config(config)`."""
+
+    in_chans: int = Field(3, ge=1, description="channels that come in")
+    width: int = Field(64, ge=1, description="channels that go out")
+    kernel_size: int = Field(3, ge=1, description="of the convolution")
+    stride: int = Field(1, ge=1, description="of the convolution")
+    activation: Literal["relu", "silu", "gelu"] = Field("relu", description="after the convolution's norm")
+    heads: int = Field(8, ge=1, description="of the attention")
+    mlp_ratio: float = Field(4.0, gt=0, description="width of the layer behind the attention, in widths")
+
+
+_ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, activation: `ConvBlock(3, 64)`; maps (B, in_chans, H, W) → (B, width, H / s, W / s)."""
+
+    def __init__(
+        self,
+        in_chans: int,
+        width: int,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        activation: Literal["relu", "silu", "gelu"] = "relu",
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_chans, width, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.activation = _ACTIVATIONS[activation]()
+
+    @classmethod
+    def from_config(cls, config: BlockConfig | Mapping[str, Any]) -> Self:
+        """What of a config concerns it."""
+        chosen = BlockConfig.of(config, {})
+        return cls(
+            chosen.in_chans,
+            chosen.width,
+            kernel_size=chosen.kernel_size,
+            stride=chosen.stride,
+            activation=chosen.activation,
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        _check_maps(maps, self.conv.in_channels)
+        activated: Tensor = self.activation(self.norm(self.conv(maps)))
+        return activated
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention of every pixel of a map with every other, then two layers: `AttentionBlock(64)`.
+
+    Maps (B, width, H, W) → maps of that shape; both parts are pre-normed and residual, as in Vaswani et al. 2017,
+    arXiv:1706.03762, with the norm in front (Xiong et al. 2020, arXiv:2002.04745).
+    """
+
+    def __init__(self, width: int, *, heads: int = 8, mlp_ratio: float = 4.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise OptionError(f"{width} channels are not divided among {heads} heads", fix="heads=1")
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        hidden = round(width * mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    @classmethod
+    def from_config(cls, config: BlockConfig | Mapping[str, Any]) -> Self:
+        """What of a config concerns it."""
+        chosen = BlockConfig.of(config, {})
+        return cls(chosen.width, heads=chosen.heads, mlp_ratio=chosen.mlp_ratio)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        _check_maps(maps, self.proj.in_features)
+        tokens: Tensor = maps.flatten(2).transpose(1, 2)  # (B, N, D)
+        tokens = tokens + self._attend(self.norm1(tokens))
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return tokens.transpose(1, 2).reshape(maps.shape)
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, D / heads)
+        attended: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return attended
+
+
+def _check_maps(maps: Tensor, channels: int) -> None:
+    if maps.ndim != 4 or maps.shape[1] != channels:
+        raise InputError(f"expected maps (B, {channels}, H, W)", found=f"{tuple(maps.shape)}")
 
 
 class ClassificationHeadConfig(ModelConfig):

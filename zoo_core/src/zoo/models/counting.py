@@ -19,6 +19,13 @@ def multiply_accumulates(model: nn.Module, spec: InputSpec) -> int:
         model: on the meta device.
         spec: of its input.
     """
-    with torch.device("meta"), torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, spec.channels, *spec.size))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for parameter in trained:  # the counter hooks itself to gradients, and fails where there are parameters and none
+        parameter.requires_grad_(False)
+    try:
+        with torch.device("meta"), torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, spec.channels, *spec.size))
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
     return int(counter.get_total_flops()) // 2

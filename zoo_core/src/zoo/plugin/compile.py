@@ -23,7 +23,7 @@ from zoo.plugin.loading import load_factory
 from zoo.plugin.project import Project, find_project, importable
 from zoo.plugin.rows import is_composed, validate
 from zoo.plugin.state import PluginRecord
-from zoo.specs import CheckpointSpec, ModelSpec, PluginSpec
+from zoo.specs import CheckpointSpec, InputSpec, ModelSpec, PluginSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +86,7 @@ def compile_catalog(target: str, previous: PluginSpec | None = None, *, structur
 
     Args:
         target: as for `compile_plugin`.
-        previous: an earlier result; rows with the same factory, config and version keep its measured facts.
+        previous: an earlier result; rows with the same factory, config, input and version keep its measured facts.
         structure: whether to measure models. A catalogue module that sets `STRUCTURE = False` declares by itself
             what it knows, and no model of it is built.
 
@@ -176,7 +176,7 @@ def _complete(model: ModelSpec, factory: type[Component], earlier: ModelSpec | N
 
 def _same_code(model: ModelSpec, earlier: ModelSpec) -> bool:
     def identity(row: ModelSpec) -> Any:
-        return manifest.canonical([row.factory, row.version, dict(row.config)])
+        return manifest.canonical([row.factory, row.version, dict(row.config), row.input.to_dict()])
 
     return earlier.params is not None and bool(identity(model) == identity(earlier))
 
@@ -237,14 +237,14 @@ def _measure(model: ModelSpec, factory: type[Component], where: str) -> dict[str
     channels, strides = _maps(model, factory, component, where)
     return {
         "params": sum(p.numel() for p in component.parameters()),
-        "macs": _macs(component),
+        "macs": _macs(component, model.input),
         "structure_sha256": structure_sha256(structure_of(component.state_dict())),
         "channels": channels,
         "strides": strides,
     }
 
 
-def _macs(component: Component) -> int | None:
+def _macs(component: Component, declared: InputSpec) -> int | None:
     """None where a forward pass needs more than images, or values that the meta device does not have."""
     from zoo.models.counting import multiply_accumulates
     from zoo.models.model import Backbone, Model
@@ -252,7 +252,8 @@ def _macs(component: Component) -> int | None:
     if not isinstance(component, Model | Backbone):
         return None
     try:
-        return multiply_accumulates(component, component.input_spec)
+        fixed = component.input_spec.fixed_size
+        return multiply_accumulates(component, component.input_spec if fixed else declared)
     except Exception:
         return None
 
