@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 Pixels = Annotated[int, Field(ge=1, le=16384)]
 
+Argument = bool | int | float | str | tuple[int, ...]
+"""What a timm constructor may be told: one value, or one for each stage."""
+
 
 class EncoderConfig(ModelConfig):
     """What every timm encoder may be told."""
@@ -85,7 +88,7 @@ class TimmBackboneConfig(EncoderConfig):
     out_indices: tuple[int, ...] | None = Field(
         None, description="which maps, negative ones from the end; None: the last one of each stride"
     )
-    arguments: dict[str, bool | int | float | str] = Field({}, description="what else timm's constructor is told")
+    arguments: dict[str, Argument] = Field({}, description="what else timm's constructor is told")
 
     @field_validator("arguments")
     @classmethod
@@ -132,7 +135,7 @@ class TimmClassifier(Classifier):
         raise NotImplementedError(f"{cls.__name__} does not say which timm architecture it is: define architecture()")
 
     @classmethod
-    def arguments(cls, config: Any) -> Mapping[str, bool | int | float | str]:
+    def arguments(cls, config: Any) -> Mapping[str, Argument]:
         """What else timm's constructor is told for a config of this family: `{"bn_eps": 1e-3}`; and `ADJUSTMENTS`."""
         return {}
 

@@ -5,6 +5,8 @@
     norm_eps             of every LayerNorm: transformers' ViT was published with 1e-12, timm builds 1e-6
     position_antialias   how positions follow the image's size in a plain ViT built with `dynamic_img_size`:
     position_offset      DINOv2's own code interpolates without antialiasing and by (side + 0.1) / side
+    pad_before_shift     a map that Swin's windows do not fill is padded before it is shifted, as transformers and
+                         torchvision do; timm shifts first
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformerBlock
+from timm.models.swin_transformer_v2 import SwinTransformerV2Block
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from zoo.errors import OptionError
 
-ADJUSTMENTS = ("norm_eps", "position_antialias", "position_offset")
+ADJUSTMENTS = ("norm_eps", "position_antialias", "position_offset", "pad_before_shift")
 
 
 def adjust(encoder: nn.Module, values: Mapping[str, Any]) -> None:
@@ -39,6 +43,8 @@ def adjust(encoder: nn.Module, values: Mapping[str, Any]) -> None:
         encoder.__class__ = InterpolatedPositions  # the same parameters, another way to read one of them
         encoder.position_antialias = values.get("position_antialias", False)
         encoder.position_offset = values.get("position_offset", 0.0)
+    if values.get("pad_before_shift"):
+        _pad_before_shift(encoder)
 
 
 class InterpolatedPositions(VisionTransformer):
@@ -72,3 +78,30 @@ class InterpolatedPositions(VisionTransformer):
         else:
             grid = F.interpolate(grid, size=(height, width), mode="bicubic", antialias=self.position_antialias)
         return grid.flatten(2).transpose(1, 2).to(positions.dtype)
+
+
+def _pad_before_shift(encoder: nn.Module) -> None:
+    padded = {SwinTransformerBlock: PaddedBlock, SwinTransformerV2Block: PaddedV2Block}
+    blocks = [module for module in encoder.modules() if type(module) in padded]
+    if not blocks:
+        raise OptionError(f"{type(encoder).__name__} has no shifted windows", asked="pad_before_shift=True")
+    for block in blocks:
+        block.__class__ = padded[type(block)]  # the same parameters, in windows that are whole before they are shifted
+
+
+class PaddedBlock(SwinTransformerBlock):
+    """A block of Swin whose map (B, H, W, D) is padded to whole windows before it is shifted."""
+
+    def _attn(self, x: Tensor) -> Tensor:
+        return super()._attn(_whole_windows(x, self.window_size))[:, : x.shape[1], : x.shape[2]]
+
+
+class PaddedV2Block(SwinTransformerV2Block):
+    """A block of Swin V2 whose map (B, H, W, D) is padded to whole windows before it is shifted."""
+
+    def _attn(self, x: Tensor) -> Tensor:
+        return super()._attn(_whole_windows(x, self.window_size))[:, : x.shape[1], : x.shape[2]]
+
+
+def _whole_windows(tokens: Tensor, window: tuple[int, int]) -> Tensor:
+    return F.pad(tokens, (0, 0, 0, -tokens.shape[2] % window[1], 0, -tokens.shape[1] % window[0]))
