@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.measuring import Table, in_turns, shown_ratio, shown_seconds
 
@@ -19,27 +19,29 @@ class Size(NamedTuple):
     """One size that all sides have.
 
     ref: here, with a checkpoint that is on the Hub. timm: there; `timm/<timm>.<tag>` is its repository.
-    transformers: the family and the configuration that make it the same size.
+    transformers: the family and the configuration that make it the same size. side: of the image, in pixels.
     """
 
     title: str
     ref: str
     timm: str
-    transformers: tuple[str, dict[str, int]]
+    transformers: tuple[str, dict[str, Any]]
     budget: str
+    side: int = 224
 
 
+_SWIN_B = {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32]}
+_VIT_L = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+# fmt: off
 SIZES = (
     Size("MobileNetV2, 3.5M", "mobilenetv2.ra_in1k", "mobilenetv2_100", ("MobileNetV2", {}), ""),
-    Size("ViT-B/16, 86M", "timm/vit_base_patch16_224.augreg_in1k", "vit_base_patch16_224", ("ViT", {}), "≥ 10 x"),
-    Size(
-        "ViT-L/16, 304M",
-        "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
-        "vit_large_patch16_224",
-        ("ViT", {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}),
-        "≥ 40 x",
-    ),
-)  # fmt: skip
+    Size("ViT-B/16, 86M", "vit_b_16.augreg_in1k", "vit_base_patch16_224", ("ViT", {}), "≥ 10 x"),
+    Size("Swin-B, 88M", "swin_b.ms_in1k", "swin_base_patch4_window7_224", ("Swin", _SWIN_B), "≥ 10 x"),
+    Size("DINOv2-B/14, 86M", "dinov2_vitb14.lvd142m", "vit_base_patch14_dinov2", ("Dinov2", {"image_size": 518}),
+         "≥ 10 x", side=518),
+    Size("ViT-L/16, 304M", "vit_l_16.augreg_in21k_ft_in1k", "vit_large_patch16_224", ("ViT", _VIT_L), "≥ 40 x"),
+)
+# fmt: on
 SMALLEST = {"zoo": "timm/test_vit", "timm": "test_vit"}
 Figures = dict[str, float]
 
@@ -82,7 +84,7 @@ def _measure(size: Size, folder: Path, rounds: int) -> dict[str, list[Figures]]:
         file = _transformers_folder(size, folder) if subject == "transformers" else _timm_file(size, folder)
         warm = str(_transformers_folder(SIZES[0], folder)) if subject == "transformers" else SMALLEST.get(subject, "")
         ref = size.ref if subject == "zoo" else size.timm
-        request = {"subject": subject, "warm": warm, "ref": ref, "file": str(file)}
+        request = {"subject": subject, "warm": warm, "ref": ref, "file": str(file), "side": size.side}
 
         def run() -> float:
             command = [sys.executable, "-m", "benchmarks.one_create", json.dumps(request)]

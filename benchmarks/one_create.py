@@ -59,14 +59,14 @@ def _reading(warm: str, ref: str, file: str) -> Callable[[bool], Any]:
 SUBJECTS = {"zoo": _zoo, "timm": _timm, "transformers": _transformers, "reading": _reading}
 
 
-def measure(subject: str, warm: str, ref: str, file: str) -> dict[str, float]:
+def measure(subject: str, warm: str, ref: str, file: str, side: int) -> dict[str, float]:
     """Seconds and bytes of one create and one first forward pass."""
     make = SUBJECTS[subject](warm, ref, file)
-    images = torch.rand(1, 3, 224, 224)
+    images = torch.rand(1, 3, side, side)
     with torch.inference_mode():
         small = make(True)
         if isinstance(small, torch.nn.Module):
-            small(images)
+            small(torch.rand(1, 3, 224, 224))
         del small
         gc.collect()
         before = _reset_peak()
