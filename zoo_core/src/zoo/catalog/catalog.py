@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from zoo.catalog.listing import Wanted
+    from zoo.catalog.recommend_facts import Weights
     from zoo.catalog.records import ModelInfo, ModelRow, Resolved
     from zoo.plugin.state import PluginRecord
 
@@ -69,6 +70,12 @@ class Catalog:
         if not found:
             self._ask(lambda connection: check_words(connection, wanted))
         return [ModelRow(*row) for row in found]  # type: ignore[arg-type]  # the columns are in its order
+
+    def weights(self) -> list[Weights]:
+        """Every set of published weights with what is known about it, installed or not: what a choice is made from."""
+        from zoo.catalog.recommend_facts import all_weights
+
+        return self._ask(all_weights)
 
     def plugins(self) -> list[PluginRecord]:
         """Every installed plugin, the ones set aside too."""

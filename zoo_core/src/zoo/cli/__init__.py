@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": "say what is in a photo, with real weights",
     "list": "the models there are",
     "info": "everything known about one model",
+    "recommend": "which model suits, and why",
     "plugins": "the plugins there are, and how they are",
     "doctor": "find out what is wrong with a plugin, and how to mend it",
     "plugin": "compile and check a plugin of your own",

@@ -3,8 +3,8 @@
     python -m zoo.index.snapshot plugins/zoo_cnn/src/zoo_cnn/zoo.json …
 
 A slim manifest is a manifest in the same layout, without what only building a model needs (configs, schemas, inputs,
-digests, further sources) and with the first metric alone, without its conditions. Each model is one line, so that a
-change shows as one.
+digests, further sources): of the inputs the size alone is kept, of the metrics the first, of its conditions the image
+size. Each model is one line, so that a change shows as one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from zoo.plugin import manifest
-from zoo.specs import MANIFEST_SCHEMA, CheckpointSpec, InputSpec, ModelSpec, PluginSpec
+from zoo.specs import MANIFEST_SCHEMA, CheckpointSpec, InputSpec, Metric, ModelSpec, PluginSpec
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "snapshot")
 """One file a namespace."""
@@ -58,7 +58,7 @@ def _slim_model(model: ModelSpec) -> ModelSpec:
     return replace(
         model,
         config={},
-        input=InputSpec(),
+        input=InputSpec(size=model.input.size),
         structure_sha256=None,
         checkpoints=tuple(map(_slim_checkpoint, model.checkpoints)),
     )
@@ -68,13 +68,18 @@ def _slim_checkpoint(checkpoint: CheckpointSpec) -> CheckpointSpec:
     return replace(
         checkpoint,
         sources=checkpoint.sources[:1],  # no checkpoint is without; the first says where the weights are published
-        metrics=tuple(replace(metric, conditions={}, source="") for metric in checkpoint.metrics[:1]),
+        metrics=tuple(map(_slim_metric, checkpoint.metrics[:1])),
         sha256=None,
         size=None,
-        input=InputSpec(),
+        input=InputSpec(size=checkpoint.input.size),
         config={},
         notes="",
     )
+
+
+def _slim_metric(metric: Metric) -> Metric:
+    kept = {name: value for name, value in metric.conditions.items() if name == "image_size"}
+    return replace(metric, conditions=kept, source="")
 
 
 def _json(value: object) -> str:
