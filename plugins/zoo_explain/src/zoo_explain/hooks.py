@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 from zoo.plugin.hooks import hookimpl
 from zoo.plugin.hookspecs import CliCommand, CliCommands
+from zoo_explain import explain_command, summary_command
 
 
 @hookimpl
 def cli_commands(event: CliCommands) -> Sequence[CliCommand]:
     """`explain`, `summary` and `probe`."""
-    return ()
+    return (
+        CliCommand("explain", explain_command.SUMMARY, explain_command.run, explain_command.COMMAND),
+        CliCommand("summary", summary_command.SUMMARY, summary_command.run, summary_command.COMMAND),
+    )
