@@ -54,13 +54,14 @@ def test_the_readme_does_what_it_says(folder: Path) -> None:
     tools = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     with running_hub() as hub:
         hub.add("timm/resnet50.a1_in1k", "model.safetensors", random_weights("resnet50"))
+        hub.add("timm/vit_small_patch14_dinov2.lvd142m", "model.safetensors", random_weights("dinov2_vits14"))
         online = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder / "hf"), "NO_COLOR": "1", "PATH": tools}
         workshop = Workshop(folder, sys.executable, online)
         for block in blocks(ROOT / "README.md"):
             if "pytest" not in block.text:  # that is this very run
                 workshop.run(block._replace(text=INSTALLED.sub("", block.text)))
         workshop.close()
-        assert hub.body_bytes > 90_000_000
+        assert hub.body_bytes > 180_000_000
 
 
 def random_weights(ref: str) -> bytes:
