@@ -12,25 +12,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo_vit.clip import CLIPImageEncoder as CLIPImageEncoder
     from zoo_vit.deit import DeiT as DeiT, DeiT3 as DeiT3
     from zoo_vit.dinov2 import DINOv2 as DINOv2
     from zoo_vit.eva02 import EVA02 as EVA02
-    from zoo_vit.hiera import Hiera as Hiera
-    from zoo_vit.hiera import SAM2Hiera as SAM2Hiera
+    from zoo_vit.hiera import Hiera as Hiera, SAM2Hiera as SAM2Hiera
+    from zoo_vit.hivit import HiViT as HiViT
+    from zoo_vit.intern_vit import InternViT as InternViT
     from zoo_vit.sam_encoder import SAMEncoder as SAMEncoder
+    from zoo_vit.siglip import SigLIPImageEncoder as SigLIPImageEncoder
     from zoo_vit.swin import Swin as Swin
     from zoo_vit.swin_v2 import SwinV2 as SwinV2
     from zoo_vit.tiny_vit import TinyViT as TinyViT
     from zoo_vit.vision_transformer import VisionTransformer as VisionTransformer
 
 _HOMES = {
+    "CLIPImageEncoder": "clip",
     "DINOv2": "dinov2",
     "DeiT": "deit",
     "DeiT3": "deit",
     "EVA02": "eva02",
+    "HiViT": "hivit",
     "Hiera": "hiera",
+    "InternViT": "intern_vit",
     "SAM2Hiera": "hiera",
     "SAMEncoder": "sam_encoder",
+    "SigLIPImageEncoder": "siglip",
     "Swin": "swin",
     "SwinV2": "swin_v2",
     "TinyViT": "tiny_vit",
