@@ -195,11 +195,11 @@ SWIN_V2 = (
         elsewhere=(_torchvision("Swin_V2_B", "swin_v2_b-781e5279.pth", 256, 272, 84.112, 96.864),),
     ),
     Size(
-        "swinv2_l", {"width": 192, "depths": _S, "heads": _L},
+        "swinv2_l", {"width": 192, "depths": _S, "heads": _L, **_12_TO_16},
         (
-            Timm("swinv2_large_window12to16_192to256", _12_TO_16),
+            "swinv2_large_window12to16_192to256",
             Timm("swinv2_large_window12to24_192to384", _12_TO_24),
-            Timm("swinv2_large_window12_192", _WINDOW_12),
+            Timm("swinv2_large_window12_192", {"window_size": 12, "pretrained_window_sizes": (0, 0, 0, 0)}),
         ),
     ),
 )
