@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from zoo.specs import CheckpointSpec, InputSpec, ModelSpec, PluginSpec
 from zoo_timm.catalog import ARCHITECTURES
-from zoo_vit.rows import hierarchical, image_text, plain, self_supervised
+from zoo_vit.rows import hierarchical, hivit, image_text, plain, self_supervised
 from zoo_vit.rows.row import Family, Size, Timm
 
-FAMILIES = (*plain.FAMILIES, *hierarchical.FAMILIES, *self_supervised.FAMILIES, *image_text.FAMILIES)
+FAMILIES = (*plain.FAMILIES, *hierarchical.FAMILIES, *hivit.FAMILIES, *self_supervised.FAMILIES, *image_text.FAMILIES)
 
 
 def _model(family: Family, size: Size) -> ModelSpec:
