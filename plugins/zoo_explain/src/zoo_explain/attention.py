@@ -105,7 +105,7 @@ def read_off(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     """(B, N, N) → (B, rows, columns): the first token's row, or the mean row where every token is a patch."""
     prefix = weights.shape[-1] - grid[0] * grid[1]
     row = weights[:, 0] if prefix else weights.mean(1)
-    return row[:, prefix:].unflatten(1, grid)
+    return row[:, prefix:].reshape(-1, *grid)
 
 
 def _without_weakest(weights: Tensor, ratio: float) -> Tensor:

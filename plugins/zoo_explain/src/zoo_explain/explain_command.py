@@ -91,7 +91,7 @@ def _one(operand: str) -> Source:
         raise UsageError(
             "zoo explain looks at one photo",
             found=f"{len(sources)} in {operand}",
-            fix=f"zoo explain … {sources[0].shown}",
+            fix=f"one of them, {sources[0].shown}",
         )
     if sources[0].error is not None:
         raise sources[0].error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -83,8 +82,3 @@ def attention_grid(model: Model, attention: Tensor, images: Tensor) -> tuple[int
     if grid is None:
         raise InputError("there is no patch to attend to", found=f"{tuple(attention.shape)}", fix="a larger image")
     return grid
-
-
-def renamed(heat: HeatMap, source: str) -> HeatMap:
-    """The same result under the name its picture was asked for by."""
-    return replace(heat, source=source)

@@ -26,7 +26,8 @@ class Placing(NamedTuple):
             return output
         if self.kind == "channels-last":
             return output.permute(0, 3, 1, 2)
-        return output[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+        cells = output[:, self.prefix :].transpose(1, 2)
+        return cells.reshape(*cells.shape[:2], *self.grid)
 
     def from_map(self, cells: Tensor, output: Tensor) -> Tensor:
         """(B, D, r, c) → an output as the layer gave it, with its own prefix tokens."""

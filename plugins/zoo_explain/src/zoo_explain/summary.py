@@ -170,7 +170,7 @@ class _Notes:
 
     def row(self, path: str, module: nn.Module) -> LayerRow:
         """The row of one module."""
-        outputs, flops, size = self._noted.get(id(module), ((), 0, 0))
+        outputs, flops, size = self._of(module)
         return LayerRow(
             path=path,
             kind=type(module).__name__,
@@ -180,6 +180,13 @@ class _Notes:
             macs=flops // 2,
             activation_bytes=size,
         )
+
+    def _of(self, module: nn.Module) -> tuple[tuple[Shape, ...], int, int]:
+        """Outputs, floating-point operations, bytes; of a container that is not called itself, those of its parts."""
+        if id(module) in self._noted:
+            return self._noted[id(module)]
+        parts = [self._of(part) for part in module.children()]
+        return (), sum(flops for _, flops, _ in parts), sum(size for _, _, size in parts)
 
     def _before(self, module: nn.Module, args: Any) -> None:
         self._open.append((self.counter.get_total_flops(), self.bytes))

@@ -44,8 +44,7 @@ def run(arguments: Arguments) -> int:
     if arguments.flag("json"):
         import json
 
-        shown = summary.to_dict() | {"model": ref, "rows": [row for row in summary.to_dict()["rows"]]}
-        print(json.dumps(shown, indent=2))
+        print(json.dumps({"model": ref} | summary.to_dict(), indent=2))
         return 0
     _print(summary, depth)
     return 0
