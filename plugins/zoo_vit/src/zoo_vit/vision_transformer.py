@@ -13,7 +13,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from zoo.checkpoints.keymap import Drop, KeyMap, Merge, Pieces, Prefix, Rename, StateMap
+from zoo.checkpoints.keymap import Chosen, Drop, KeyMap, Merge, Pieces, Prefix, Rename, StateMap
+from zoo.errors import FormatError
 from zoo_timm.adapter import TimmClassifier, TimmClassifierConfig
 
 
@@ -67,8 +68,6 @@ class VisionTransformer(TimmClassifier):
 
     @classmethod
     def published(cls, config: VisionTransformerConfig) -> Mapping[str, StateMap]:
-        if config.pool != "token" or config.pre_norm:
-            return {}  # neither library has such a ViT
         return {"torchvision": TORCHVISION_KEYS, "transformers": transformers_keys("vit", {"classifier.": "head."})}
 
 
@@ -98,6 +97,7 @@ def transformers_keys(trunk: str, heads: Mapping[str, str]) -> KeyMap:
         Rename(rf"{layer}.layernorm_after.(.+)", r"blocks.\1.norm2.\2"),
         Prefix("layernorm.", "norm."),
         *(Prefix(published, native) for published, native in heads.items()),
+        Nowhere(_NORMS, "transformers has no ViT with these"),
     )
 
 
@@ -116,6 +116,25 @@ class Formerly:
         return pieces
 
 
+class Nowhere:
+    """Tensors of ours that the published layout has no place for: a model that has them is not written in it."""
+
+    def __init__(self, names: str, why: str) -> None:
+        self.names, self.why = Chosen(names), why
+
+    def load(self, pieces: Pieces, skipped: dict[str, str]) -> Pieces:
+        """Published → native."""
+        return pieces
+
+    def save(self, pieces: Pieces) -> Pieces:
+        """Native → published. Raises `FormatError` where there are such tensors."""
+        left = [name for name in pieces if name in self.names]
+        if left:
+            raise FormatError(self.why, found=", ".join(left), fix='format="native", or "timm"')
+        return pieces
+
+
+_NORMS = r"(norm_pre|fc_norm)\..+"  # of CLIP's towers, and of a ViT that pools its patches
 _LAYER = r"encoder.layers.encoder_layer_(\d+)"
 TORCHVISION_KEYS = KeyMap(
     Formerly(rf"{_LAYER}.mlp.linear_1.(.+)", r"encoder.layers.encoder_layer_\1.mlp.0.\2"),
@@ -130,4 +149,5 @@ TORCHVISION_KEYS = KeyMap(
     Rename(rf"{_LAYER}.mlp.3.(.+)", r"blocks.\1.mlp.fc2.\2"),
     Prefix("encoder.ln.", "norm."),
     Prefix("heads.head.", "head."),
+    Nowhere(_NORMS, "torchvision has no ViT with these"),
 )

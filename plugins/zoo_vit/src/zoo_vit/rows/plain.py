@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zoo_vit.rows.plain_published import (
     finetuned_mae,
     from_google,
@@ -11,8 +13,8 @@ from zoo_vit.rows.plain_published import (
 )
 from zoo_vit.rows.row import Family, Size, Timm
 
-# Fine-tuned image towers of CLIP, which have a norm before their blocks.
-CLIP = {"pre_norm": True, "norm_eps": 1e-5}
+# Fine-tuned image towers of CLIP have a norm before their blocks, other weights of the same size have none.
+CLIP, NOT_CLIP = {"pre_norm": True, "norm_eps": 1e-5}, {"pre_norm": False, "norm_eps": 1e-6}
 LAION = ("laion2b_ft_in12k_in1k", "laion2b_ft_in12k", "laion2b_ft_in1k")
 OPENAI = ("openai_ft_in12k_in1k", "openai_ft_in12k", "openai_ft_in1k")
 
@@ -22,7 +24,7 @@ L, H = {"width": 1024, "depth": 24, "heads": 16}, {"width": 1280, "depth": 32, "
 
 VISION_TRANSFORMER = (
     Size("vit_ti_16", {"patch_size": 16, **TI}, ("vit_tiny_patch16_224", "vit_tiny_patch16_384")),
-    Size("vit_s_8", {"patch_size": 8, **S}, ("vit_small_patch8_224",)),
+    Size("vit_s_8", {"patch_size": 8, **S, "num_classes": 0}, ("vit_small_patch8_224",)),
     Size("vit_s_16", {"patch_size": 16, **S}, ("vit_small_patch16_224", "vit_small_patch16_384")),
     Size("vit_s_32", {"patch_size": 32, **S}, ("vit_small_patch32_224", "vit_small_patch32_384")),
     Size("vit_b_8", {"patch_size": 8, **B}, ("vit_base_patch8_224",)),
@@ -52,10 +54,10 @@ VISION_TRANSFORMER = (
     ),
     Size(
         "vit_l_14",
-        {"patch_size": 14, **L},
+        {"patch_size": 14, **L, **CLIP},
         (
-            Timm("vit_large_patch14_clip_224", CLIP, LAION + OPENAI),
-            Timm("vit_large_patch14_clip_336", CLIP, LAION + OPENAI),
+            Timm("vit_large_patch14_clip_224", tags=LAION + OPENAI),
+            Timm("vit_large_patch14_clip_336", tags=LAION + OPENAI),
         ),
     ),
     Size(
@@ -85,17 +87,20 @@ VISION_TRANSFORMER = (
     ),
     Size(
         "vit_h_14",
-        {"patch_size": 14, **H},
+        {"patch_size": 14, **H, **CLIP},
         (
-            Timm("vit_huge_patch14_clip_224", CLIP, LAION),
-            Timm("vit_huge_patch14_clip_336", CLIP, LAION),
-            "vit_huge_patch14_224",
+            Timm("vit_huge_patch14_clip_224", tags=LAION),
+            Timm("vit_huge_patch14_clip_336", tags=LAION),
+            Timm("vit_huge_patch14_224", NOT_CLIP),
         ),
-        elsewhere=(
-            from_torchvision("ViT_H_14", "SWAG_E2E_V1", "80465313", 518, 518, 88.552, 98.694),
-            from_torchvision("ViT_H_14", "SWAG_LINEAR_V1", "c1eb923e", 224, 224, 85.708, 97.73),
-            from_google("vit-huge-patch14-224-in21k"),
-            finetuned_mae("huge", 86.928, 98.088, md5="2541f2"),
+        elsewhere=tuple(
+            replace(row, config={**NOT_CLIP, **row.config})
+            for row in (
+                from_torchvision("ViT_H_14", "SWAG_E2E_V1", "80465313", 518, 518, 88.552, 98.694),
+                from_torchvision("ViT_H_14", "SWAG_LINEAR_V1", "c1eb923e", 224, 224, 85.708, 97.73),
+                from_google("vit-huge-patch14-224-in21k"),
+                finetuned_mae("huge", 86.928, 98.088, md5="2541f2"),
+            )
         ),
     ),
     Size("vit_h_16", {"patch_size": 16, **H}),
@@ -176,7 +181,7 @@ FAMILIES = (
         "An image as a sequence of patches, in a plain transformer encoder",
         "https://arxiv.org/abs/2010.11929",
         VISION_TRANSFORMER,
-        ("torchvision", "transformers"),
+        ("timm", "torchvision", "transformers"),
     ),
     Family(
         "zoo_vit.deit:DeiT",
