@@ -8,17 +8,24 @@ from dataclasses import replace
 
 from zoo.specs import CheckpointSpec, InputSpec, ModelSpec, PluginSpec
 from zoo_timm.catalog import ARCHITECTURES
-from zoo_vit.rows import hierarchical, hivit, image_text, plain, self_supervised
+from zoo_vit.rows import hierarchical, hivit, image_text, masked, plain, self_supervised
 from zoo_vit.rows.row import Family, Size, Timm
 
-FAMILIES = (*plain.FAMILIES, *hierarchical.FAMILIES, *hivit.FAMILIES, *self_supervised.FAMILIES, *image_text.FAMILIES)
+FAMILIES = (
+    *plain.FAMILIES,
+    *hierarchical.FAMILIES,
+    *hivit.FAMILIES,
+    *self_supervised.FAMILIES,
+    *masked.FAMILIES,
+    *image_text.FAMILIES,
+)
 
 
 def _model(family: Family, size: Size) -> ModelSpec:
     published = tuple(_from_timm(size)) + size.elsewhere
     published = tuple(sorted(published, key=lambda row: row.name != size.default)) if size.default else published
     taken = {alias for checkpoint in published for alias in checkpoint.aliases} | {size.name}
-    formats = ("native", *(("timm",) if size.timm else ()), *family.formats)
+    formats = tuple(dict.fromkeys(("native", *(("timm",) if size.timm else ()), *family.formats)))
     return ModelSpec(
         name=size.name,
         factory=family.factory,
@@ -49,7 +56,7 @@ def _from_timm(size: Size) -> Iterator[CheckpointSpec]:
             if entry.tags and row.name not in entry.tags:
                 continue
             side = row.input.size[0]
-            name = row.name if row.name not in used else f"{row.name}_{side}"
+            name = row.name if row.name not in used else f"{row.name}_{entry.suffix or side}"
             used.add(name)
             needs = dict(entry.config)
             if row.input.size != usual:

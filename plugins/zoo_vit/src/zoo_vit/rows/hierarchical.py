@@ -64,6 +64,8 @@ def _microsoft(repository: str, trained_on: tuple[str, ...] = ()) -> CheckpointS
 # the mean before it.
 _SAM_INPUT = InputSpec(size=(1024, 1024), resize="letterbox", crop_pct=1.0, pad_side="end", divisor=16)
 
+_LETTERBOX = {"resize": "letterbox", "interpolation": "bilinear", "pad_side": "end"}
+
 _SAM2_INPUT = InputSpec(size=(1024, 1024), resize="stretch", crop_pct=1.0, divisor=32)
 
 
@@ -175,19 +177,19 @@ _12_TO_24 = {"window_size": 24, "pretrained_window_sizes": (12, 12, 12, 6)}
 SWIN_V2 = (
     Size(
         "swinv2_t", {"width": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)},
-        ("swinv2_tiny_window8_256", Timm("swinv2_tiny_window16_256", {"window_size": 16})),
+        ("swinv2_tiny_window8_256", Timm("swinv2_tiny_window16_256", {"window_size": 16}, suffix="window16")),
         elsewhere=(_torchvision("Swin_V2_T", "swin_v2_t-b137f0e2.pth", 256, 260, 82.072, 96.132),),
     ),
     Size(
         "swinv2_s", {"width": 96, "depths": _S, "heads": (3, 6, 12, 24)},
-        ("swinv2_small_window8_256", Timm("swinv2_small_window16_256", {"window_size": 16})),
+        ("swinv2_small_window8_256", Timm("swinv2_small_window16_256", {"window_size": 16}, suffix="window16")),
         elsewhere=(_torchvision("Swin_V2_S", "swin_v2_s-637d8ceb.pth", 256, 260, 83.712, 96.816),),
     ),
     Size(
         "swinv2_b", {"width": 128, "depths": _S, "heads": _B},
         (
             "swinv2_base_window8_256",
-            Timm("swinv2_base_window16_256", {"window_size": 16}),
+            Timm("swinv2_base_window16_256", {"window_size": 16}, suffix="window16"),
             Timm("swinv2_base_window12to16_192to256", _12_TO_16),
             Timm("swinv2_base_window12to24_192to384", _12_TO_24),
             Timm("swinv2_base_window12_192", _WINDOW_12),
@@ -216,7 +218,7 @@ HIERA = (
 SAM2_HIERA = (
     Size(
         "sam2_hiera_t", {"width": 96, "depths": (1, 2, 7, 2), "heads": 1, "global_blocks": (5, 7, 9)},
-        ("sam2_hiera_tiny",),
+        ("sam2_hiera_tiny",), default="sam2pt1_original",
         elsewhere=_sam2(
             "tiny",
             ("65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125", 155906050),
@@ -225,7 +227,7 @@ SAM2_HIERA = (
     ),
     Size(
         "sam2_hiera_s", {"width": 96, "depths": (1, 2, 11, 2), "heads": 1, "global_blocks": (7, 10, 13)},
-        ("sam2_hiera_small",),
+        ("sam2_hiera_small",), default="sam2pt1_original",
         elsewhere=_sam2(
             "small",
             ("95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", None),
@@ -235,7 +237,7 @@ SAM2_HIERA = (
     Size(
         "sam2_hiera_bp",
         {"width": 112, "depths": (2, 3, 16, 3), "heads": 2, "global_blocks": (12, 16, 20), "positions": 14},
-        ("sam2_hiera_base_plus",),
+        ("sam2_hiera_base_plus",), default="sam2pt1_original",
         elsewhere=_sam2(
             "base_plus",
             ("d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071", None),
@@ -248,7 +250,7 @@ SAM2_HIERA = (
             "width": 144, "depths": (2, 6, 36, 4), "heads": 2, "global_blocks": (23, 33, 43),
             "window_sizes": (8, 4, 16, 8),
         },
-        ("sam2_hiera_large",),
+        ("sam2_hiera_large",), default="sam2pt1_original",
         elsewhere=_sam2(
             "large",
             ("7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b", None),
@@ -260,7 +262,7 @@ SAM2_HIERA = (
 SAM_ENCODER = (
     Size(
         "sam_encoder_b", {"width": 768, "depth": 12, "heads": 12, "global_blocks": (2, 5, 8, 11)},
-        ("samvit_base_patch16",), default="sa1b_original",
+        (Timm("samvit_base_patch16", input=_LETTERBOX),), default="sa1b_original",
         elsewhere=_sam(
             "sam_vit_b_01ec64.pth", "sam-vit-base",
             "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", 375042383,
@@ -268,7 +270,7 @@ SAM_ENCODER = (
     ),
     Size(
         "sam_encoder_l", {"width": 1024, "depth": 24, "heads": 16, "global_blocks": (5, 11, 17, 23)},
-        ("samvit_large_patch16",), default="sa1b_original",
+        (Timm("samvit_large_patch16", input=_LETTERBOX),), default="sa1b_original",
         elsewhere=_sam(
             "sam_vit_l_0b3195.pth", "sam-vit-large",
             "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
@@ -276,7 +278,7 @@ SAM_ENCODER = (
     ),
     Size(
         "sam_encoder_h", {"width": 1280, "depth": 32, "heads": 16, "global_blocks": (7, 15, 23, 31)},
-        ("samvit_huge_patch16",), default="sa1b_original",
+        (Timm("samvit_huge_patch16", input=_LETTERBOX),), default="sa1b_original",
         elsewhere=_sam(
             "sam_vit_h_4b8939.pth", "sam-vit-huge",
             "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 2564550879,
