@@ -42,8 +42,9 @@ AGAINST_THE_DIRECTION = {
 }
 """(module, room) that may be imported inside functions all the same, and why."""
 
-PLUGINS_SPEAK = {"face", "errors", "refs", "specs", "models", "checkpoints", "testing", "cli"}
-"""`cli` for the commands that plugins add: they read their line, show progress and print as the core's own."""
+PLUGINS_SPEAK = {"face", "errors", "refs", "specs", "models", "checkpoints", "testing", "cli", "paths"}
+"""`cli` for the commands that plugins add: they read their line, show progress and print as the core's own. `paths` for
+what they keep beside the zoo's own files."""
 
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
@@ -196,6 +197,8 @@ sys.meta_path.insert(0, Blocker)
         ("list", 0),
         ("list *resnet* --json", 0),
         ("list --license permissive --max-params 30M", 0),
+        ("recommend --data 500 --license permissive", 0),
+        ("recommend --max-params 1k", 1),
         ("info resnet50", 0),
         ("info timm/resnet50.a1_in1k --json", 0),
         ("plugins", 0),
@@ -221,6 +224,7 @@ def test_listing_and_a_miss_import_nothing_heavy_and_no_plugin(line: str, code: 
         "import zoo; dir(zoo); zoo.ZooError, zoo.ModelSpec",
         "import zoo; assert zoo.list_models('*resnet*')",
         "import zoo; zoo.info('resnet50'); zoo.plugins()",
+        "import zoo; assert zoo.recommend(constraint='speed')",
         "import zoo\ntry: zoo.info('resnet5o')\nexcept zoo.NotFoundError as e: assert 'resnet50' in str(e)",
     ],
 )

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from zoo_explain.attention_maps import plot_attention_maps as plot_attention_maps
     from zoo_explain.feature_maps import visualize_feature_maps as visualize_feature_maps
     from zoo_explain.gradcam import GradCAM as GradCAM
-    from zoo_explain.probe import probe as probe
+    from zoo_explain.probe_measurement import probe as probe
     from zoo_explain.summary import summarize as summarize
 
 _HOMES = {
     "GradCAM": "gradcam",
     "attention_rollout": "attention",
     "plot_attention_maps": "attention_maps",
-    "probe": "probe",
+    "probe": "probe_measurement",
     "summarize": "summary",
     "visualize_feature_maps": "feature_maps",
 }
