@@ -34,7 +34,8 @@ def batches(
     if preprocessed and not _is_batch(images):
         raise OptionError("only a float tensor (B, C, H, W) can be preprocessed already", fix="preprocessed=None")
     if isinstance(images, Tensor) and _is_batch(images) and (_beyond(images) if preprocessed is None else preprocessed):
-        yield images.to(reference.device, reference.dtype), [_frame(image, model.input_spec) for image in images]
+        given = images.detach().to(reference.device, reference.dtype, copy=True)  # of inference mode it has no gradient
+        yield given, [_frame(image, model.input_spec) for image in images]
         return
     preprocessor, loaded = Preprocessor(model.input_spec), iter_images(images, channels)
     while chunk := list(islice(loaded, batch_size)):
