@@ -170,6 +170,8 @@ def test_weights_of_another_size_are_interpolated(tmp_path: Path) -> None:
     assert torch.allclose(table[55 // 2], before[49 // 2], atol=1e-5)  # no offset is no offset at every size
     assert wider(images(1, 3, 48, 96))["logits"].isfinite().all()
     assert "encoder.absolute_pos_embed" in wider.load_report.adapted
+    as_many = zoo.create("hivit_t", checkpoint=path, img_size=(32, 128), **options)  # 2 x 8 units for 4 x 4
+    assert "encoder.absolute_pos_embed" in as_many.load_report.adapted
     save_file(wider.state_dict(), tmp_path / "wide.safetensors")
     with pytest.raises(FormatError, match="not square"):
         zoo.create("hivit_t", checkpoint=f"file://{tmp_path}/wide.safetensors", img_size=64, **options)

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from zoo_vit.clip import CLIPImageEncoder as CLIPImageEncoder
     from zoo_vit.deit import DeiT as DeiT, DeiT3 as DeiT3
     from zoo_vit.dinov2 import DINOv2 as DINOv2
+    from zoo_vit.distillation import distillation_loss as distillation_loss
     from zoo_vit.eva02 import EVA02 as EVA02
     from zoo_vit.hiera import Hiera as Hiera, SAM2Hiera as SAM2Hiera
     from zoo_vit.hivit import HiViT as HiViT
     from zoo_vit.intern_vit import InternViT as InternViT
+    from zoo_vit.mae import MaskedAutoencoder as MaskedAutoencoder
     from zoo_vit.sam_encoder import SAMEncoder as SAMEncoder
     from zoo_vit.siglip import SigLIPImageEncoder as SigLIPImageEncoder
     from zoo_vit.swin import Swin as Swin
@@ -35,6 +37,7 @@ _HOMES = {
     "HiViT": "hivit",
     "Hiera": "hiera",
     "InternViT": "intern_vit",
+    "MaskedAutoencoder": "mae",
     "SAM2Hiera": "hiera",
     "SAMEncoder": "sam_encoder",
     "SigLIPImageEncoder": "siglip",
@@ -42,6 +45,7 @@ _HOMES = {
     "SwinV2": "swin_v2",
     "TinyViT": "tiny_vit",
     "VisionTransformer": "vision_transformer",
+    "distillation_loss": "distillation",
 }
 __all__ = sorted(_HOMES)
 

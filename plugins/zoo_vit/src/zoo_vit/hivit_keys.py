@@ -29,6 +29,7 @@ ORIGINAL_KEYS = KeyMap(
 
 _POSITIONS = "encoder.absolute_pos_embed"
 _INDEX = "encoder.relative_position_index"
+_TABLE = ".relative_position_bias_table"
 _FIRST = "encoder.patch_embed.proj.weight"
 
 
@@ -47,21 +48,20 @@ class HiViTFormat:
         state = self.keys.load(tensors)
         own = {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
         found, skipped, adapted = dict(state.tensors), dict(state.skipped), dict(state.adapted)
+        moved = self._is_of_another_grid(found)
         if "mask_token" in tensors:
             _complete(found, adapted, own)
-        for name in [name for name in found if name.startswith("head.") and not self.has_head]:
-            skipped[name] = "the published classifier; this model has none"
-            del found[name]
         for name, tensor in list(found.items()):
-            if name not in own or tensor.shape == own[name].shape:
-                continue
-            if name == _INDEX:
+            if name.startswith("head.") and not self.has_head:
+                skipped[name] = "the published classifier; this model has none"
+                del found[name]
+            elif name == _INDEX and moved:
                 skipped[state.origins.get(name, name)] = "the table of offsets of another image size"
                 del found[name]
-            elif name == _FIRST and tensor.shape[2:] == own[name].shape[2:]:
+            elif name == _FIRST and tensor.shape[2:] == own[name].shape[2:] and tensor.shape != own[name].shape:
                 found[name] = adapt_input_conv(own[name].shape[1], tensor, base_chans=tensor.shape[1])
                 adapted[name] = f"{tensor.shape[1]} input channels to {own[name].shape[1]}"
-            elif name == _POSITIONS or name.endswith(".relative_position_bias_table"):
+            elif moved and (name == _POSITIONS or name.endswith(_TABLE)) and name in state.tensors:
                 found[name] = self._resized(name, tensor)
                 adapted[name] = f"interpolated to {self.grid[0]} x {self.grid[1]} units"
         return MappedState(found, skipped, adapted, state.origins)
@@ -69,6 +69,15 @@ class HiViTFormat:
     def save(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Native → published: the names of the authors' fine-tuned files."""
         return self.keys.save(tensors)
+
+    def _is_of_another_grid(self, found: Mapping[str, Tensor]) -> bool:
+        """The number of units does not tell 8 x 8 from 4 x 16; with the number of offsets it does."""
+        rows, columns = self.grid
+        units = {found[_POSITIONS].shape[1]} if _POSITIONS in found else set()
+        offsets = {tensor.shape[0] for name, tensor in found.items() if name.endswith(_TABLE)}
+        if not offsets:  # only the authors' pre-training has none, which is of square images
+            return units != {rows * columns} or rows != columns
+        return units != {rows * columns} or offsets != {(2 * rows - 1) * (2 * columns - 1)}
 
     def _resized(self, name: str, tensor: Tensor) -> Tensor:
         """A table for square images of another size → this size."""
@@ -88,7 +97,7 @@ class HiViTFormat:
 def _complete(found: dict[str, Tensor], adapted: dict[str, str], own: Mapping[str, Tensor]) -> None:
     """What fine-tuning starts from beside a pre-training file: no bias, and a norm that changes nothing."""
     for name, tensor in own.items():
-        table = name.endswith(".relative_position_bias_table")
+        table = name.endswith(_TABLE)
         if name in found or not (table or name.startswith("encoder.fc_norm.")):
             continue
         make = torch.ones_like if name.endswith("weight") else torch.zeros_like
