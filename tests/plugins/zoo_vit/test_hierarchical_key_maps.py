@@ -21,21 +21,41 @@ SWIN = {"width": 16, "depths": (2, 2, 2, 2), "heads": (1, 2, 2, 4), "num_classes
 SHARED_BUFFERS = re.compile(r".*\.(relative_position_index|relative_coords_table|attn_mask)")
 
 # The names of files on the Hub, with N for numbers.
-SWIN_PUBLISHED = """
-classifier.bias classifier.weight swin.embeddings.norm.bias swin.embeddings.norm.weight
-swin.embeddings.patch_embeddings.projection.bias swin.embeddings.patch_embeddings.projection.weight
-swin.encoder.layers.N.blocks.N.attention.self.key.bias swin.encoder.layers.N.blocks.N.attention.self.key.weight
-swin.encoder.layers.N.blocks.N.attention.output.dense.bias swin.encoder.layers.N.blocks.N.attention.output.dense.weight
-swin.encoder.layers.N.blocks.N.attention.self.query.bias swin.encoder.layers.N.blocks.N.attention.self.query.weight
-swin.encoder.layers.N.blocks.N.attention.self.relative_position_bias_table
-swin.encoder.layers.N.blocks.N.attention.self.value.bias swin.encoder.layers.N.blocks.N.attention.self.value.weight
-swin.encoder.layers.N.blocks.N.layernorm_after.bias swin.encoder.layers.N.blocks.N.layernorm_after.weight
-swin.encoder.layers.N.blocks.N.layernorm_before.bias swin.encoder.layers.N.blocks.N.layernorm_before.weight
-swin.encoder.layers.N.blocks.N.intermediate.dense.bias swin.encoder.layers.N.blocks.N.intermediate.dense.weight
-swin.encoder.layers.N.blocks.N.output.dense.bias swin.encoder.layers.N.blocks.N.output.dense.weight
-swin.encoder.layers.N.downsample.norm.bias swin.encoder.layers.N.downsample.norm.weight
-swin.encoder.layers.N.downsample.reduction.weight swin.layernorm.bias swin.layernorm.weight
-""".split()
+SWIN_PUBLISHED = {
+    "classifier.bias",
+    "classifier.weight",
+    "swin.embeddings.norm.bias",
+    "swin.embeddings.norm.weight",
+    "swin.embeddings.patch_embeddings.projection.bias",
+    "swin.embeddings.patch_embeddings.projection.weight",
+    "swin.encoder.layers.N.downsample.norm.bias",
+    "swin.encoder.layers.N.downsample.norm.weight",
+    "swin.encoder.layers.N.downsample.reduction.weight",
+    "swin.layernorm.bias",
+    "swin.layernorm.weight",
+    *(
+        f"swin.encoder.layers.N.blocks.N.{name}"
+        for name in (
+            "attention.self.key.bias",
+            "attention.self.key.weight",
+            "attention.output.dense.bias",
+            "attention.output.dense.weight",
+            "attention.self.query.bias",
+            "attention.self.query.weight",
+            "attention.self.relative_position_bias_table",
+            "attention.self.value.bias",
+            "attention.self.value.weight",
+            "layernorm_after.bias",
+            "layernorm_after.weight",
+            "layernorm_before.bias",
+            "layernorm_before.weight",
+            "intermediate.dense.bias",
+            "intermediate.dense.weight",
+            "output.dense.bias",
+            "output.dense.weight",
+        )
+    ),
+}
 
 
 def randomised(model: nn.Module) -> nn.Module:
@@ -85,7 +105,7 @@ def test_transformers_swin_weights_give_its_logits(side: int) -> None:
     )
     theirs = randomised(SwinForImageClassification(config))
     published = published_by_transformers(theirs)
-    assert {re.sub(r"\.\d+", ".N", name) for name in published} == set(SWIN_PUBLISHED)
+    assert {re.sub(r"\.\d+", ".N", name) for name in published} == SWIN_PUBLISHED
     ours = Swin(**SWIN, image_size=side, pad_before_shift=True)
     assert not opened(ours, published, "transformers").skipped
     images = torch.randn(2, 3, side, side)

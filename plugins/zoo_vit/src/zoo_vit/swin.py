@@ -7,8 +7,9 @@ images (B, C, H, W) -> 4x4 patches (B, h, w, D) -> 4 stages, strides 4, 8, 16, 3
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zoo.checkpoints.keymap import Drop, KeyMap, Merge, Prefix, Rename, Renumber, StateMap
 from zoo_timm.adapter import Argument, TimmClassifier, TimmClassifierConfig
@@ -29,6 +30,13 @@ class SwinConfig(TimmClassifierConfig):
         description="pad a map that windows do not fill before it is shifted, as transformers and torchvision do; "
         "timm pads it afterwards",
     )
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> Self:
+        sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size or self.patch_size,)
+        if any(side % self.patch_size for side in sides):
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        return self
 
 
 class Swin(TimmClassifier):

@@ -14,30 +14,20 @@ from pydantic import Field
 
 from zoo.checkpoints.keymap import KeyMap, Merge, Piece, Pieces, Prefix, Rename, Rule, StateMap
 from zoo.checkpoints.patterns import pattern
-from zoo_timm.adapter import Argument, TimmClassifier, TimmClassifierConfig
-from zoo_vit.stages import Count, Counts, Width
-from zoo_vit.swin import COMPUTED, MERGED_AT_THE_END, ORIGINAL_KEYS
+from zoo_timm.adapter import Argument, TimmClassifier
+from zoo_vit.stages import Count
+from zoo_vit.swin import COMPUTED, MERGED_AT_THE_END, ORIGINAL_KEYS, SwinConfig
 
 _Window = Annotated[int, Field(ge=0, le=1024)]
 
 
-class SwinV2Config(TimmClassifierConfig):
-    """Config of `SwinV2`. `image_size` is fixed when it is built: sides are whole patches, and a map that its windows
-    do not fill is padded."""
+class SwinV2Config(SwinConfig):
+    """Config of `SwinV2`."""
 
-    patch_size: Count = Field(4, description="pixels of a patch's side")
-    width: Width = Field(96, description="values a token in the first stage; doubled in every further one")
-    depths: Counts = Field((2, 2, 6, 2), description="blocks, stage by stage")
-    heads: Counts = Field((3, 6, 12, 24), description="attention heads of a block, stage by stage")
     window_size: Count = Field(8, description="tokens along a window's side; a smaller map is one window")
     pretrained_window_sizes: tuple[_Window, _Window, _Window, _Window] = Field(
         (0, 0, 0, 0),
         description="the windows its positions were trained for, stage by stage, where they are others; 0: the same",
-    )
-    pad_before_shift: bool = Field(
-        False,
-        description="pad a map that windows do not fill before it is shifted, as transformers and torchvision do; "
-        "timm pads it afterwards",
     )
 
 
