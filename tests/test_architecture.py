@@ -30,13 +30,15 @@ MAY_IMPORT = {
     "index": FLOOR | {"plugin"},
     "catalog": FLOOR | {"plugin", "index"},
     "build": FLOOR | {"catalog", "plugin", "models", "checkpoints"},
-    "testing": FLOOR | {"face", "catalog", "plugin", "models", "checkpoints", "build"},
-    "cli": FLOOR | {"face", "catalog", "plugin", "models", "checkpoints", "build", "index"},
+    "versions": FLOOR | {"models", "checkpoints", "build"},
+    "testing": FLOOR | {"face", "catalog", "plugin", "models", "checkpoints", "build", "versions"},
+    "cli": FLOOR | {"face", "catalog", "plugin", "models", "checkpoints", "build", "versions", "index"},
     "face": {"errors"},
 }
-"""`refs, specs <- plugin <- catalog <- build -> models, checkpoints`; cli and testing stand on top."""
+"""`refs, specs <- plugin <- catalog <- build -> models, checkpoints`; versions on build; cli and testing stand on top."""
 
 AGAINST_THE_DIRECTION = {
+    ("zoo.build.pretrained", "versions"): "zoo.create opens what the user has registered; asked for by `local/` only",
     ("zoo.plugin.compile", "models"): "measures the author's models; nobody compiles on the way to a listing",
     ("zoo.plugin.loading", "models"): "holds a class against the interface once its code, and so torch, is imported",
 }

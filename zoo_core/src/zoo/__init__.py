@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         ModelSpec as ModelSpec,
         PluginSpec as PluginSpec,
     )
+    from zoo.versions.registry import ModelRegistry as ModelRegistry, register_model as register_model
 
 _HOMES = {
     "AmbiguousNameError": "zoo.errors",
@@ -86,6 +87,7 @@ _HOMES = {
     "MissingDependencyError": "zoo.errors",
     "Model": "zoo.models.model",
     "ModelConfig": "zoo.models.config",
+    "ModelRegistry": "zoo.versions.registry",
     "ModelSpec": "zoo.specs",
     "Neck": "zoo.models.model",
     "NotFoundError": "zoo.errors",
@@ -110,6 +112,7 @@ _HOMES = {
     "plugins": "zoo.catalog.queries",
     "recommend": "zoo.catalog.recommend",
     "recorded_attention": "zoo.models.attention",
+    "register_model": "zoo.versions.registry",
     "save_pretrained": "zoo.build.pretrained",
 }
 __all__ = sorted(_HOMES)

@@ -6,7 +6,8 @@
 
 Every part but the version is `[a-z0-9_]+`; the version is an integer without leading zeros. The grammar is
 narrow on purpose: no two different strings name the same thing, and nothing needs escaping in a shell, a file
-name or a URL. External references carry their scheme: `hf://org/repo[@revision]`, `file://path`.
+name or a URL. External references carry their scheme: `hf://org/repo[@revision]`, `file://path`. What stands behind
+`local/` is a model of the user's own registry, with a grammar of its own: `zoo.versions.addresses`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from zoo.errors import RefError
 
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 _DIGITS = frozenset("0123456789")
-EXTERNAL_SCHEMES = ("hf://", "file://")
+LOCAL = "local/"
+EXTERNAL_SCHEMES = ("hf://", "file://", LOCAL)
 MAX_LENGTH = 200
 _EXAMPLE = "[namespace/]name[.checkpoint][@version], for example resnet50.a1_in1k"
 
@@ -62,7 +64,7 @@ def parse(text: str) -> Ref:
 
 
 def is_external(text: str) -> bool:
-    """Whether the text names something outside the catalogue, by an explicit scheme."""
+    """Whether the text names something outside the catalogue, by an explicit scheme or in the registry."""
     return isinstance(text, str) and text.startswith(EXTERNAL_SCHEMES)
 
 

@@ -7,39 +7,30 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from os import PathLike
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
-from torch import Tensor
-
-from zoo.build.create import ANYWHERE, Placement, as_placement, construct, create, replace_head
-from zoo.build.fast_init import without_initialisation
-from zoo.build.weights import key_map, load_weights
-from zoo.catalog import open_catalog
-from zoo.catalog.licenses import check_license
+from zoo.build.create import ANYWHERE, Placement, as_placement, create
+from zoo.build.saved import (
+    Origin,
+    Saved,
+    Use,
+    check_saved_license,
+    describe,
+    factory_path,
+    find_class,
+    read_saved,
+    revive,
+)
+from zoo.build.weights import key_map
 from zoo.checkpoints.files import read_tensors
 from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.writing import write_weights
-from zoo.errors import (
-    CheckpointError,
-    FormatError,
-    LabelError,
-    ManifestError,
-    OptionError,
-    PluginError,
-    UnsupportedError,
-)
-from zoo.models.labels import LabelSpace
-from zoo.models.model import Backbone, Component, Model
-from zoo.models.provenance import Provenance
-from zoo.plugin.hooks import call
-from zoo.plugin.hookspecs import ModelCreated
-from zoo.plugin.loading import load_factory
-from zoo.specs import CheckpointSpec, InputSpec
+from zoo.errors import CheckpointError, FormatError, OptionError
+from zoo.models.model import Component
+from zoo.refs import LOCAL, is_external
 
-LAYOUT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _ComponentType = TypeVar("_ComponentType", bound=Component)
 
@@ -62,8 +53,7 @@ def save_pretrained(component: Component, directory: str | PathLike[str], *, for
             asked=target,
             fix="another folder, or delete this one",
         )
-    record = _record(component, format)
-    _check_reopens(component, record)
+    record = describe(component, format)
     tensors = key_map(component, format).save(component.state_dict())
     metadata = {"format": "pt", "zoo_format": format}
     if component.provenance is not None:
@@ -97,7 +87,7 @@ def load_pretrained(cls: type[_ComponentType], source: str | PathLike[str], **op
     text = os.fspath(source)
     if not isinstance(source, str) or os.path.isfile(os.path.join(text, CONFIG)):
         text = "file://" + os.path.abspath(text)
-    if text.startswith(("file://", "hf://")):
+    if is_external(text):
         placement = as_placement(options.pop("device", None), options.pop("dtype", None))
         doors = {
             name: options.pop(name) for name in ("features_only", "out_indices", "allow_licenses") if name in options
@@ -122,91 +112,33 @@ def create_external(
     allow_licenses: Sequence[str] | str | None = None,
     cls: type[Component] | None = None,
 ) -> Component:
-    """A component from `file://folder` or `hf://org/repo[@revision]`, as `save_pretrained` wrote it."""
+    """A component from `file://folder` or `hf://org/repo[@revision]` of `save_pretrained`, or from the registry."""
     unknown = sorted(options.keys() - {"num_classes"})
     if unknown:
         raise OptionError(
-            f"a saved model takes no `{unknown[0]}`: its config is in the folder", fix="num_classes, device or dtype"
+            f"a saved model takes no `{unknown[0]}`: its config is kept with it", fix="num_classes, device or dtype"
         )
+    use = Use(options.get("num_classes"), features_only, out_indices, placement)
+    if ref.startswith(LOCAL):
+        from zoo.versions.registry import create_local
+
+        return create_local(ref, use, allow_licenses=allow_licenses, cls=cls)
     files = _files(ref)
-    record = _read_record(files.config)
-    if record.provenance is not None or ref.startswith("hf://"):
+    saved = _read_config(files.config)
+    if saved.provenance is not None or ref.startswith("hf://"):
         # What the caller trained from nothing is the caller's; everything else has a licence, if only an unknown one.
-        stated = record.provenance.license if record.provenance else "unknown"
-        check_license(CheckpointSpec(name="saved", sources=(ref,), license=stated), ref, allow_licenses)
-    matches = cls is not None and record.factory == _factory(cls)
-    factory = cls if cls is not None and matches else find_class(record.factory)
-    config = factory.Config.of(record.config, {})
-    with without_initialisation():
-        component = construct(factory, config, features_only, out_indices)
+        check_saved_license(saved, ref, allow_licenses)
+    matches = cls is not None and saved.factory == factory_path(cls)
+    factory = cls if cls is not None and matches else find_class(saved.factory)
     # A folder of the caller's may be written over while it is in use; the Hub's cache is not.
     weights = read_tensors(files.weights, mapped=not ref.startswith("file://"))
-    component.load_report = load_weights(
-        component, weights.tensors, format=record.format, source=files.source, **placement._asdict()
-    )
-    component.to(*placement)
-    _restore(component, record, ref, files)
-    classes, saved = options.get("num_classes"), getattr(config, "num_classes", None)
-    if classes is not None and classes != saved:
-        replace_head(component, classes, saved, placement)
-    component.eval()
-    call("model_created", ModelCreated(ref, component))
-    return component
+    return revive(saved, factory, weights.tensors, Origin(ref, files.source, files.sha256), use)
 
 
 def rebuild(factory: str, config: Mapping[str, Any]) -> Component:
     """A component from its class path and config, as they stand in a saved config."""
     cls = find_class(factory)
     return cls(cls.Config.of(config, {}))
-
-
-def find_class(factory: str) -> type[Component]:
-    """The class a saved config names. Only packages of installed plugins are imported: a file cannot choose code."""
-    package = factory.partition(":")[0].partition(".")[0]
-    for plugin in open_catalog().plugins():
-        if os.path.basename(os.path.dirname(plugin.manifest)) == package:
-            return load_factory(factory, plugin)
-    raise PluginError(
-        f"the saved model is a {factory}, which belongs to no installed plugin",
-        fix=f"pip install {package.replace('_', '-')}, or YourClass.from_pretrained(…)",
-    )
-
-
-def _record(component: Component, format: str) -> dict[str, Any]:
-    labels: LabelSpace | None = component.label_space if isinstance(component, Model) else None
-    spec = component.input_spec if isinstance(component, Model | Backbone) else None
-    return {
-        "zoo": LAYOUT,
-        "factory": _factory(type(component)),
-        "config": component.config.to_dict(),
-        "format": format,
-        "input": spec.to_dict() if spec is not None else None,
-        "labels": labels.to_dict() if labels is not None else None,
-        "provenance": component.provenance.to_dict() if component.provenance else None,
-    }
-
-
-def _check_reopens(component: Component, record: Mapping[str, Any]) -> None:
-    """Refuse to write what could not be opened: the config must lead to this structure and know this format."""
-    with without_initialisation():
-        again = type(component)(type(component).Config.of(record["config"], {}))
-    key_map(again, record["format"])
-    mine, theirs = component.state_dict(), again.state_dict()
-    differing = [name for name in {**mine, **theirs} if _shape(mine.get(name)) != _shape(theirs.get(name))]
-    if differing:
-        raise UnsupportedError(
-            "the config does not describe this model any more, so it could not be opened again",
-            found=", ".join(differing[:4]),
-            fix="a class of your own that builds it, or torch.save(model.state_dict(), …)",
-        )
-
-
-def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
-    return None if tensor is None else tuple(tensor.shape)
-
-
-def _factory(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 class _Files(NamedTuple):
@@ -216,17 +148,6 @@ class _Files(NamedTuple):
     weights: str
     source: str
     sha256: str
-
-
-class _Saved(NamedTuple):
-    """What a `config.json` says."""
-
-    factory: str
-    config: dict[str, Any]
-    format: str
-    input: InputSpec | None
-    labels: LabelSpace | None
-    provenance: Provenance | None
 
 
 def _files(ref: str) -> _Files:
@@ -248,48 +169,13 @@ def _files(ref: str) -> _Files:
     return _Files(config.path, weights.path, weights.source, weights.sha256)
 
 
-def _read_record(path: str) -> _Saved:
+def _read_config(path: str) -> Saved:
     try:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
-        if record["zoo"] > LAYOUT:
-            raise FormatError(f"{path} was written by a newer zoo", fix="pip install -U zoo-core")
-        before, labels, spec = record.get("provenance"), record.get("labels"), record.get("input")
-        saved = _Saved(
-            factory=str(record["factory"]),
-            config=dict(record["config"]),
-            format=str(record.get("format", "native")),
-            input=None if spec is None else InputSpec.from_dict(spec),
-            labels=None if labels is None else LabelSpace.from_dict(labels),
-            provenance=None if before is None else Provenance.from_json(json.dumps(before)),
-        )
-        _refuse_fetching(saved.config)
-        return saved
-    except (OSError, ValueError, KeyError, TypeError, LookupError, AttributeError, ManifestError, LabelError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FormatError(
             f"{path} is not a config that save_pretrained wrote ({type(error).__name__}: {error})",
             fix="a folder written by save_pretrained",
         ) from None
-
-
-def _refuse_fetching(value: Any) -> None:
-    """A saved config describes parts; it may not have their weights fetched from anywhere, nor accept licences."""
-    if isinstance(value, str) and "://" in value:
-        raise ValueError(f"it names an address, {value[:80]!r}")
-    if isinstance(value, Mapping):
-        asked = sorted(value.keys() & {"pretrained", "checkpoint", "format", "allow_licenses"})
-        if asked:
-            raise ValueError(f"it asks for weights of its own, by {asked[0]!r}")
-        for part in value.values():
-            _refuse_fetching(part)
-
-
-def _restore(component: Component, saved: _Saved, ref: str, files: _Files) -> None:
-    if isinstance(component, Model | Backbone) and saved.input is not None:
-        component.input_spec = saved.input
-    if isinstance(component, Model) and saved.labels is not None:
-        classes = saved.config.get("num_classes")
-        if classes is not None:
-            saved.labels.check(classes, ref)
-        component.label_space = saved.labels
-    component.provenance = replace(saved.provenance or Provenance(ref=ref), source=files.source, sha256=files.sha256)
+    return read_saved(record, path)

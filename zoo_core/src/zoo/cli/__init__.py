@@ -34,6 +34,7 @@ COMMANDS = {
     "doctor": "find out what is wrong with a plugin, and how to mend it",
     "plugin": "compile and check a plugin of your own",
     "alias": "your own short names for models",
+    "registry": "the versions of your own models",
 }
 """Every command and what it does, in the order of the help page. Each is the module of its name in this package."""
 

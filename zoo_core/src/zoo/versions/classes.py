@@ -1,0 +1,75 @@
+"""From a registered version back to its class.
+
+A class of a plugin is found as everywhere. A class of the user's own is imported from where it was: a registry is the
+user's own, and lists only code that has run here before. What cannot be imported again (a class of a script, of a
+notebook, inside a function) is remembered until the process ends, and can be handed over after that.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from weakref import WeakValueDictionary
+
+from zoo.build.saved import factory_path, find_class, plugin_of
+from zoo.errors import OptionError, PluginError
+from zoo.models.model import Component
+
+_REGISTERED: WeakValueDictionary[str, type[Component]] = WeakValueDictionary()
+
+
+def remember(cls: type[Component]) -> None:
+    """Keep a class at hand for this process."""
+    _REGISTERED[factory_path(cls)] = cls
+
+
+def class_of(factory: str, ref: str, given: type[Component] | None = None) -> type[Component]:
+    """The class that a registered version names.
+
+    Args:
+        given: a class of the caller's: itself if it has that name, wherever it is defined now; or one above it.
+
+    Raises:
+        OptionError: the given class is neither.
+        PluginError: the class cannot be imported; the message says what to do.
+    """
+    name = factory.rpartition(":")[2].rpartition(".")[2]
+    if given is not None and given.__name__ == name:
+        return given
+    found = _found(factory, ref)
+    if given is not None and not issubclass(found, given):
+        raise OptionError(f"{ref} is a {factory}, not a {given.__name__}", fix=f"cls={name}")
+    return found
+
+
+def _found(factory: str, ref: str) -> type[Component]:
+    if plugin_of(factory) is not None:
+        return find_class(factory)
+    module, _, qualname = factory.partition(":")
+    try:
+        found: object = sys.modules.get(module) or import_module(module)
+        for name in qualname.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError, ValueError) as error:
+        if factory in _REGISTERED:
+            return _REGISTERED[factory]
+        raise _lost(factory, ref, str(error)) from error
+    except Exception as error:  # whatever the user's own module raises while it is imported
+        raise _lost(factory, ref, f"{type(error).__name__}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Component)):
+        raise _lost(factory, ref, f"{factory} is no zoo.Model, Backbone, Neck or Head")
+    return found
+
+
+def _lost(factory: str, ref: str, why: str) -> PluginError:
+    module, _, qualname = factory.partition(":")
+    package, name = module.partition(".")[0], qualname.rpartition(".")[2]
+    if module == "__main__" or "<locals>" in qualname:
+        where = "it was defined in the program that registered it: move it to a module"
+    else:
+        where = f"put the module {module} on the import path (install the package that has {package!r})"
+    return PluginError(
+        f"{ref} is a {factory}, which belongs to no installed plugin and cannot be imported",
+        found=why[:300],
+        fix=f'{where}, or hand it over: registry.load("{ref.partition("/")[2].partition("@")[0]}", cls={name})',
+    )

@@ -1,0 +1,118 @@
+"""The registry's database: one SQLite file, safe for any number of processes and a kill at any moment.
+
+A change is one transaction that takes the write lock first and is synced before it is acknowledged. Versions and the
+history of aliases are only ever added: the database itself refuses to change or delete them. The weights lie in the
+content-addressed store and are there before their row is; `blobs` is the list of those that must stay. Whoever removes
+blobs from that store does so inside `writing()`, for those that are not in the list: then no version that is just being
+registered can lose its weights.
+
+The file keeps a rollback journal rather than a write-ahead log, so that a registry can also be read where nothing can
+be written.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+from zoo.errors import ZooError
+
+LAYOUT = 1
+FILE = "registry.sqlite"
+_PATIENCE = 60  # seconds; a transaction takes milliseconds, so whoever waits longer waits for something stuck
+
+_SCHEMA = (
+    "CREATE TABLE blobs (sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE versions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, version TEXT NOT NULL, precedence BLOB NOT NULL,
+        is_release INTEGER NOT NULL, blob TEXT NOT NULL REFERENCES blobs, content TEXT NOT NULL, record TEXT NOT NULL,
+        UNIQUE (name, precedence))""",
+    "CREATE INDEX newest ON versions (name, is_release, precedence)",
+    "CREATE INDEX versions_of_blob ON versions (blob)",
+    """CREATE TABLE tags (
+        tag TEXT NOT NULL, version INTEGER NOT NULL REFERENCES versions, PRIMARY KEY (tag, version)) WITHOUT ROWID""",
+    "CREATE INDEX tags_of_version ON tags (version)",
+    # below: the change whose target a rollback of this one returns to.
+    """CREATE TABLE changes (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, alias TEXT NOT NULL, action TEXT NOT NULL,
+        version INTEGER NOT NULL REFERENCES versions, below INTEGER REFERENCES changes, at TEXT NOT NULL,
+        by TEXT NOT NULL)""",
+    "CREATE INDEX changes_of_alias ON changes (name, alias, id)",
+    *(
+        f"CREATE TRIGGER {table}_{verb} BEFORE {verb} ON {table} "
+        "BEGIN SELECT RAISE(ABORT, 'nothing registered is ever changed'); END"
+        for table in ("versions", "changes")
+        for verb in ("UPDATE", "DELETE")
+    ),
+)
+
+
+class Ledger:
+    """One registry's database; neither it nor its folder need exist yet."""
+
+    def __init__(self, folder: str) -> None:
+        self.path = os.path.join(folder, FILE)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A view of one moment; of an empty registry where there is none. Raises `ZooError`."""
+        with self._translated(), ExitStack() as opened:
+            connection = opened.enter_context(closing(self._open("rw"))) if os.path.exists(self.path) else None
+            if connection is not None:
+                connection.execute("BEGIN")
+            if connection is None or not _layout(connection, self.path):  # or its creator was killed
+                connection = opened.enter_context(closing(sqlite3.connect(":memory:", isolation_level=None)))
+                _create(connection)
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that nobody else writes beside: committed at the end, undone by an error. Raises `ZooError`."""
+        with self._translated():
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            with closing(self._open("rwc")) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                if not _layout(connection, self.path):
+                    _create(connection)
+                yield connection
+                connection.execute("COMMIT")  # closing without it undoes everything
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        path = self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        connection = sqlite3.connect(f"file:{path}?mode={mode}", uri=True, timeout=_PATIENCE, isolation_level=None)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = EXTRA")  # the folder too: what is acknowledged survives a power cut
+        return connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The system's and SQLite's errors as ours."""
+        try:
+            yield
+        except OSError as error:
+            raise ZooError(
+                f"the registry cannot be written: {error.strerror or error}",
+                found=self.path,
+                fix="another folder: ZOO_HOME=/path/you/may/write/to, or zoo.ModelRegistry(path)",
+            ) from error
+        except sqlite3.Error as error:
+            damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+            raise ZooError(
+                f"the registry cannot be {'read' if damaged else 'used'}: {error}",
+                found=self.path,
+                fix="restore the file from a copy" if damaged else "check the folder's permissions and free space",
+            ) from error
+
+
+def _layout(connection: sqlite3.Connection, path: str) -> int:
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > LAYOUT:
+        raise ZooError("the registry was written by a newer zoo", found=path, fix="pip install -U zoo-core")
+    return found
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in (*_SCHEMA, f"PRAGMA user_version = {LAYOUT}"):
+        connection.execute(statement)

@@ -1,0 +1,322 @@
+"""ModelRegistry: a trained model has a name, a version and a history. Needs torch only to register and to load."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from zoo.checkpoints.delivery import Wanted
+from zoo.checkpoints.headers import read_header
+from zoo.checkpoints.store import Blob, Store, checked_hex
+from zoo.errors import CheckpointError, DigestError, NotFoundError
+from zoo.paths import home
+from zoo.versions import filing, selection
+from zoo.versions.addresses import LATEST, Address, checked_name, checked_word
+from zoo.versions.filing import checked_metrics, checked_note, checked_tags
+from zoo.versions.ledger import Ledger
+from zoo.versions.records import AliasChange, Parent, VersionDifference, VersionRecord, changes
+from zoo.versions.semver import Version
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from zoo.build.saved import Use
+    from zoo.models.config import ModelConfig
+    from zoo.models.model import Component
+
+
+class ModelRegistry:
+    """Versions of one's own models: class, config, weights, tags, metrics and lineage. None is ever overwritten.
+
+    Versions are semantic (semver.org). A selector, wherever a version is asked for, is a version (`1.2.0`), a range
+    (`^1.2`, `~1.2.3`, `>=1,<2`, `1.*`), `latest` (the newest release; of pre-releases alone the newest), an alias
+    (`production`), or a tag, which means the newest version that bears it; where a word is both, the alias counts.
+
+    Safe for any number of processes. Weights are in the content-addressed store, once for all versions that share
+    them, and are checked when they are loaded.
+
+    Args:
+        path: a folder with everything in it. By default `$ZOO_HOME/registry`, with the weights in the zoo's own
+            store; that one is what `zoo.create("local/…")` and `zoo registry` use. It need not exist yet.
+    """
+
+    def __init__(self, path: str | PathLike[str] | None = None) -> None:
+        self.path = os.path.join(home(), "registry") if path is None else os.path.abspath(os.fspath(path))
+        self._ledger = Ledger(self.path)
+        self._store = Store(None if path is None else self.path)
+
+    def register(
+        self,
+        *,
+        name: str,
+        version: str,
+        model: type[Component] | Component,
+        config: ModelConfig | Mapping[str, Any] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+        tags: Sequence[str] = (),
+        metrics: Mapping[str, float] | None = None,
+        parent: str | tuple[str, str] | None = None,
+        data: str = "",
+    ) -> VersionRecord:
+        """Keep a model for ever, under a name and a version. Complete or not at all.
+
+        Args:
+            model: an instance with its weights, or a class, which is built from `config`: with `weights`, or random.
+            weights: tensors by the class's own names.
+            tags: words; they stay as they are, unlike aliases.
+            metrics: finite numbers by name.
+            parent: what it was made from: the SHA-256 of those weights, or (name, version) here. By default what the
+                model itself was loaded from.
+            data: a note on what it was trained on.
+
+        Returns:
+            The record. The very same content under the same version again is no error: its first record is returned.
+
+        Raises:
+            RefError: a name, version or tag that is none.
+            OptionError, UnsupportedError: a model or values that cannot be kept.
+            ZooError: the version is taken, and the next free ones are named; or the registry cannot be written.
+        """
+        from zoo.versions.contents import built, described, owner_of, weights_of
+
+        checked_name(name)
+        wanted = Version.parse(version)
+        notes = checked_tags(tags), checked_metrics(metrics), checked_note(data)
+        component = built(model, config, weights)
+        saved, origin = described(component), self._parent(parent, component)
+        distribution, plugin_version = owner_of(component)
+        blob = self._keep(weights_of(component), stored=not self._is_taken(name, wanted))
+        record = VersionRecord(
+            name=name,
+            version=str(wanted),
+            saved=saved,
+            sha256=blob.sha256,
+            size=blob.size,
+            tags=notes[0],
+            metrics=notes[1],
+            parent=origin,
+            data=notes[2],
+            distribution=distribution,
+            plugin_version=plugin_version,
+            zoo_version=filing.zoo_version(),
+            created=filing.now(),
+            author=filing.user(),
+        )
+        with self._ledger.writing() as connection:
+            filed = filing.file_version(connection, record)
+            if self._store.find(filed.sha256, filed.size) is None:  # collected, or lost since it was first registered
+                self._store.put(weights_of(component), Wanted(filed.sha256, filed.size))
+        return filed
+
+    @overload
+    def load(
+        self,
+        name: str,
+        version: str = ...,
+        *,
+        return_info: Literal[False] = ...,
+        cls: type[Component] | None = ...,
+        device: str | torch.device | None = ...,
+        dtype: torch.dtype | str | None = ...,
+        allow_licenses: Sequence[str] | str | None = ...,
+    ) -> Any: ...
+
+    @overload
+    def load(
+        self,
+        name: str,
+        version: str = ...,
+        *,
+        return_info: Literal[True],
+        cls: type[Component] | None = ...,
+        device: str | torch.device | None = ...,
+        dtype: torch.dtype | str | None = ...,
+        allow_licenses: Sequence[str] | str | None = ...,
+    ) -> tuple[Any, VersionRecord]: ...
+
+    def load(
+        self,
+        name: str,
+        version: str = LATEST,
+        *,
+        return_info: bool = False,
+        cls: type[Component] | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | str | None = None,
+        allow_licenses: Sequence[str] | str | None = None,
+    ) -> Any:
+        """A registered model with its weights, in evaluation mode.
+
+        Args:
+            version: a selector, see the class.
+            return_info: give (model, its `VersionRecord`).
+            cls: the model's class, where it cannot be imported from where it was.
+            device, dtype: where and as what the parameters are made.
+            allow_licenses: as for `zoo.create`; a model made from somebody's weights is under their licence.
+
+        Raises:
+            RefError, NotFoundError: no such version.
+            PluginError: its class cannot be imported; the message names what to import or install.
+            DigestError, CheckpointError: the stored weights are damaged or gone.
+        """
+        from zoo.build.create import as_placement
+        from zoo.build.saved import Use
+
+        record = self.show(name, version)
+        use = Use(placement=as_placement(device, dtype))
+        model = self._open(record, use, allow_licenses, cls)
+        return (model, record) if return_info else model
+
+    def show(self, name: str, version: str = LATEST) -> VersionRecord:
+        """Everything known about one version. Raises `RefError`, `NotFoundError`."""
+        with self._ledger.reading() as connection:
+            return selection.find(connection, Address(checked_name(name), version))[1]
+
+    def list(self, pattern: str = "*", *, tag: str | None = None) -> Sequence[VersionRecord]:
+        """Versions by name (`*` and `?` as in a shell) and tag: names in order, of each the newest first."""
+        with self._ledger.reading() as connection:
+            return tuple(selection.every(connection, pattern, tag))
+
+    def promote(self, name: str, version: str, alias: str) -> AliasChange:
+        """Let an alias mean a version from now on. Where it does already, nothing changes and nothing is noted.
+
+        Raises:
+            RefError: the alias is no word. NotFoundError: no such version. ZooError: it cannot be written.
+        """
+        checked_word(alias, "an alias")
+        with self._ledger.writing() as connection:
+            number, record = selection.find(connection, Address(checked_name(name), version))
+            now = selection.last_change(connection, record.name, alias)
+            if now is None or now[1] != number:
+                filing.file_change(connection, record.name, alias, "promote", number, now and now[0])
+            return selection.history(connection, record.name, alias)[-1]
+
+    def rollback(self, name: str, alias: str) -> AliasChange:
+        """Let an alias mean again what it meant before its last promotion that still holds; repeated, further back.
+
+        Raises:
+            NotFoundError: no such alias, or it has no earlier target. ZooError: it cannot be written.
+        """
+        with self._ledger.writing() as connection:
+            now = selection.last_change(connection, checked_name(name), alias)
+            if now is None:
+                known = sorted({change.alias for change in selection.history(connection, name, None)})
+                raise NotFoundError(f"{name} has no alias {alias!r}", found=", ".join(known) or "none at all")
+            if now[2] is None:
+                only = selection.history(connection, name, alias)[-1].version
+                raise NotFoundError(
+                    f"{alias!r} of {name} has no earlier target than {only}",
+                    asked=f"{name}@{alias}",
+                    fix=f"zoo registry promote {name}@VERSION {alias}",
+                )
+            below = connection.execute("SELECT version, below FROM changes WHERE id = ?", [now[2]]).fetchone()
+            filing.file_change(connection, name, alias, "rollback", below[0], below[1])
+            return selection.history(connection, name, alias)[-1]
+
+    def history(self, name: str, alias: str | None = None) -> Sequence[AliasChange]:
+        """Every change of a model's aliases, or of one of them, oldest first."""
+        with self._ledger.reading() as connection:
+            return selection.history(connection, checked_name(name), alias)
+
+    def diff(self, before: str, after: str) -> VersionDifference:
+        """What differs between two versions, each as `name@selector`. Reads no weights, only their files' headers.
+
+        Raises:
+            RefError, NotFoundError: no such version. CheckpointError: its weights are gone.
+        """
+        one, other = (self.show(*Address.parse(text)) for text in (before, after))
+        mine, theirs = (read_header(self._blob(record).path).structure for record in (one, other))
+        return VersionDifference(
+            before=one.ref,
+            after=other.ref,
+            factory=None if one.factory == other.factory else (one.factory, other.factory),
+            config=changes(one.config, other.config),
+            metrics=changes(one.metrics, other.metrics),
+            tensors=changes(mine, theirs),
+            same_weights=one.sha256 == other.sha256,
+        )
+
+    def _open(
+        self,
+        record: VersionRecord,
+        use: Use,
+        allow_licenses: Sequence[str] | str | None,
+        cls: type[Component] | None,
+    ) -> Component:
+        from zoo.versions.contents import opened
+
+        blob = self._blob(record)
+        if self._store.digest(blob.path) != record.sha256:  # hashed anew only where the file looks touched
+            raise DigestError(
+                f"the weights of {record.ref} are damaged",
+                asked=record.sha256,
+                found=blob.path,
+                fix="restore that file from a copy, or load another version",
+            )
+        return opened(record, blob.path, use, allow_licenses=allow_licenses, cls=cls)
+
+    def _blob(self, record: VersionRecord) -> Blob:
+        found = self._store.find(record.sha256, record.size)
+        if found is None:
+            raise CheckpointError(
+                f"the weights of {record.ref} are not in the store, or cut short",
+                asked=self._store.blob_path(record.sha256),
+                fix="restore that file from a copy, or load another version",
+            )
+        return found
+
+    def _parent(self, given: str | tuple[str, str] | None, component: Component) -> Parent | None:
+        if isinstance(given, tuple):
+            record = self.show(*given)
+            return Parent(sha256=record.sha256, name=record.name, version=record.version)
+        if given is not None:
+            return Parent(sha256=checked_hex(given))
+        origin = component.provenance
+        if origin is None or not origin.sha256:
+            return None
+        if not origin.source.startswith("local/"):
+            return Parent(sha256=origin.sha256)
+        name, version = Address.parse(origin.source)
+        return Parent(sha256=origin.sha256, name=name, version=version)
+
+    def _keep(self, chunks: Iterator[memoryview], *, stored: bool) -> Blob:
+        """Put weights into the store; or, where they will only be compared, tell their digest."""
+        if stored:
+            return self._store.put(chunks)
+        digest, size = hashlib.sha256(), 0
+        for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+        return Blob(digest.hexdigest(), size, "")
+
+    def _is_taken(self, name: str, version: Version) -> bool:
+        with self._ledger.reading() as connection:
+            return selection.at_precedence(connection, name, version) is not None
+
+
+def register_model(
+    model: Component,
+    *,
+    name: str,
+    version: str,
+    tags: Sequence[str] = (),
+    metrics: Mapping[str, float] | None = None,
+    parent: str | tuple[str, str] | None = None,
+    data: str = "",
+) -> VersionRecord:
+    """`ModelRegistry().register(…)` of a model with its weights; afterwards `zoo.create("local/name@version")`."""
+    return ModelRegistry().register(
+        name=name, version=version, model=model, tags=tags, metrics=metrics, parent=parent, data=data
+    )
+
+
+def create_local(
+    ref: str, use: Use, *, allow_licenses: Sequence[str] | str | None, cls: type[Component] | None
+) -> Component:
+    """What `local/name[@selector]` names in the user's own registry; for `zoo.create`."""
+    registry = ModelRegistry()
+    return registry._open(registry.show(*Address.parse(ref)), use, allow_licenses, cls)
