@@ -140,6 +140,16 @@ def test_few_images_ask_for_broad_pretraining_first() -> None:
     assert refs(rows, "accuracy") == refs(rows, "accuracy", Data(50_000, "50000 images")) == ["narrow", "broad"]
 
 
+def test_narrow_weights_beat_no_broad_ones_where_these_come_first_anyway() -> None:
+    rows = [
+        weights("narrow", figures=(figure(90.0),)),
+        weights("good", figures=(figure(85.0),), macs=2 * 10**9, trained_on=("imagenet-21k",)),
+        weights("cheap", figures=(figure(60.0),), macs=10**8, trained_on=("imagenet-21k",)),
+    ]
+    assert refs(rows, "speed", FEW) == ["good", "cheap", "narrow"]
+    assert refs(rows, "speed") == ["narrow", "cheap", "good"]
+
+
 def test_few_images_keep_the_last_place_for_features_without_labels() -> None:
     rows = [weights(f"w{i}", figures=(figure(80.0 + i),)) for i in range(4)]
     features = {"task": "features", "figures": (), "named_classes": False}

