@@ -144,16 +144,27 @@ def summarize(model: Model | Backbone, *, image_size: int | tuple[int, int] | No
     )
 
 
+@dataclass
+class _Run:
+    """How the counts stood when a module was called, and what the modules it calls add to them."""
+
+    flops: int
+    bytes: int
+    inner_flops: int = 0
+    inner_bytes: int = 0
+
+
 class _Notes:
-    """Watches a forward pass: what every module gives, and how the counts stood before and after it."""
+    """Watches a forward pass: what every module gives, and what it costs beside the modules it calls."""
 
     def __init__(self, model: nn.Module) -> None:
         self.counter = FlopCounterMode(display=False)
         self.bytes = 0
         self._model = model
         self._storages: dict[int, torch.UntypedStorage] = {}  # kept: a freed one's identity would be given again
-        self._open: list[tuple[int, int]] = []
-        self._noted: dict[int, tuple[tuple[Shape, ...], int, int]] = {}
+        self._open: list[_Run] = []
+        self._outputs: dict[int, tuple[Shape, ...]] = {}
+        self._own: dict[int, tuple[int, int]] = {}  # operations and bytes, less those of modules called meanwhile
         self._hooks: list[Any] = []
 
     def __enter__(self) -> _Notes:
@@ -170,26 +181,19 @@ class _Notes:
 
     def row(self, path: str, module: nn.Module) -> LayerRow:
         """The row of one module."""
-        outputs, flops, size = self._of(module)
+        own = [self._own.get(id(part), (0, 0)) for part in module.modules()]  # a part may be called from elsewhere
         return LayerRow(
             path=path,
             kind=type(module).__name__,
             depth=path.count(".") + 1,
-            outputs=outputs,
+            outputs=self._outputs.get(id(module), ()),
             params=_count(module),
-            macs=flops // 2,
-            activation_bytes=size,
+            macs=sum(flops for flops, _ in own) // 2,
+            activation_bytes=sum(size for _, size in own),
         )
 
-    def _of(self, module: nn.Module) -> tuple[tuple[Shape, ...], int, int]:
-        """Outputs, floating-point operations, bytes; of a container that is not called itself, those of its parts."""
-        if id(module) in self._noted:
-            return self._noted[id(module)]
-        parts = [self._of(part) for part in module.children()]
-        return (), sum(flops for _, flops, _ in parts), sum(size for _, _, size in parts)
-
     def _before(self, module: nn.Module, args: Any) -> None:
-        self._open.append((self.counter.get_total_flops(), self.bytes))
+        self._open.append(_Run(self.counter.get_total_flops(), self.bytes))
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
         for tensor in _tensors(output):
@@ -197,13 +201,14 @@ class _Notes:
             if storage._cdata not in self._storages:
                 self._storages[storage._cdata] = storage
                 self.bytes += storage.nbytes()
-        flops, size = self._open.pop()
-        _, earlier_flops, earlier_size = self._noted.get(id(module), ((), 0, 0))  # it may run more than once
-        self._noted[id(module)] = (
-            _shapes(output),
-            earlier_flops + self.counter.get_total_flops() - flops,
-            earlier_size + self.bytes - size,
-        )
+        run = self._open.pop()
+        flops, size = self.counter.get_total_flops() - run.flops, self.bytes - run.bytes
+        if self._open:
+            self._open[-1].inner_flops += flops
+            self._open[-1].inner_bytes += size
+        earlier_flops, earlier_size = self._own.get(id(module), (0, 0))  # it may run more than once
+        self._own[id(module)] = (earlier_flops + flops - run.inner_flops, earlier_size + size - run.inner_bytes)
+        self._outputs[id(module)] = _shapes(output)
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
