@@ -115,7 +115,7 @@ def test_a_checkpoints_config_is_its_architectures() -> None:
 def test_licences_are_the_publishers() -> None:
     said = {
         "Swin": {"MIT", "BSD-3-Clause", "Apache-2.0"},
-        "SwinV2": {"MIT", "BSD-3-Clause"},
+        "SwinV2": {"MIT", "BSD-3-Clause", "Apache-2.0"},
         "Hiera": {"CC-BY-NC-4.0"},
         "SAM2Hiera": {"Apache-2.0"},
         "SAMEncoder": {"Apache-2.0"},

@@ -41,8 +41,8 @@ def _torchvision(name: str, file: str, size: int, resize: int, top1: float, top5
     )
 
 
-def _microsoft(repository: str, trained_on: tuple[str, ...] = ()) -> CheckpointSpec:
-    """The authors' weights as transformers publishes them: of 224 pixels and windows of 7, with ImageNet's classes."""
+def _microsoft(repository: str, trained_on: tuple[str, ...] = (), size: int = 224) -> CheckpointSpec:
+    """The authors' weights as transformers publishes them, with ImageNet's classes."""
     return CheckpointSpec(
         name="microsoft",
         sources=tuple(
@@ -52,7 +52,7 @@ def _microsoft(repository: str, trained_on: tuple[str, ...] = ()) -> CheckpointS
         license="Apache-2.0",
         labels="imagenet_1k",
         num_classes=1000,
-        input=InputSpec(size=(224, 224), resize="stretch", crop_pct=1.0, interpolation=_BICUBIC, fixed_size=True),
+        input=InputSpec(size=(size, size), resize="stretch", crop_pct=1.0, interpolation=_BICUBIC, fixed_size=True),
         config={"pad_before_shift": True},
         trained_on=trained_on,
         aliases=(f"microsoft/{repository}",),
@@ -178,7 +178,10 @@ SWIN_V2 = (
     Size(
         "swinv2_t", {"width": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)},
         ("swinv2_tiny_window8_256", Timm("swinv2_tiny_window16_256", {"window_size": 16}, suffix="window16")),
-        elsewhere=(_torchvision("Swin_V2_T", "swin_v2_t-b137f0e2.pth", 256, 260, 82.072, 96.132),),
+        elsewhere=(
+            _torchvision("Swin_V2_T", "swin_v2_t-b137f0e2.pth", 256, 260, 82.072, 96.132),
+            _microsoft("swinv2-tiny-patch4-window8-256", ("imagenet-1k",), size=256),
+        ),
     ),
     Size(
         "swinv2_s", {"width": 96, "depths": _S, "heads": (3, 6, 12, 24)},
