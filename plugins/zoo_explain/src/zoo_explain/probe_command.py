@@ -28,6 +28,7 @@ COMMAND = Command(
         Option("--seed", "of every choice by chance (0)", value="N"),
         Option("--limit", "the most images of a class", value="N"),
         Option("--json", "one JSON object for machines"),
+        Option("--image-size", "pixels along a side of the input; otherwise the weights' own", value="SIZE"),
         Option("--device", "where to compute: cpu (the default), cuda …", value="DEVICE"),
         Option("--batch-size", "images at a time (16)", value="N", short="-b"),
         Option("--checkpoint", "other weights: a checkpoint's name, or a file of your own", value="WEIGHTS"),
@@ -107,6 +108,7 @@ def _create(ref: str, arguments: Arguments, progress: Progress) -> Classifier | 
             checkpoint=arguments.text("checkpoint"),
             format=arguments.text("format"),
             allow_licenses=arguments.texts("allow-license") or None,
+            img_size=arguments.number("image-size", 0) or None,
             device=arguments.text("device"),
         )
     if not isinstance(made, zoo.Classifier | zoo.Backbone):
