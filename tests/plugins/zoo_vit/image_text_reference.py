@@ -109,6 +109,11 @@ def load(model: Component, tensors: Mapping[str, Tensor], format: str) -> LoadRe
     return report
 
 
+def epsilons(model: nn.Module) -> set[float]:
+    """Of its norms: with variances near one they hardly show in the numbers."""
+    return {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)}
+
+
 def assert_close(found: Tensor, expected: Tensor) -> None:
     assert found.shape == expected.shape
     assert expected.std() > 0.01

@@ -16,6 +16,7 @@ from image_text_reference import (
     assert_close,
     assert_same,
     clip,
+    epsilons,
     internvl,
     load,
     published,
@@ -38,6 +39,7 @@ def test_a_whole_clip_of_transformers_gives_its_image_coordinates(side: int, act
     ours = CLIPImageEncoder(**OURS, image_size=side, num_classes=PROJECTED, activation=activation)
     # Older files also number their positions.
     report = load(ours, {**file, "vision_model.embeddings.position_ids": torch.arange(17)[None]}, "transformers")
+    assert epsilons(ours) == epsilons(theirs.vision_model)
     mine = {n: t for n, t in file.items() if n.startswith("vision_model.") or n == "visual_projection.weight"}
     assert report.skipped.keys() == (file.keys() - mine.keys()) | {"vision_model.embeddings.position_ids"}
     assert "text tower" in report.skipped["text_projection.weight"]
@@ -111,6 +113,7 @@ def test_a_whole_siglip_of_transformers_gives_its_image_coordinates(side: int) -
     ours = SigLIPImageEncoder(**OURS, image_size=side)
     report = load(ours, file, "transformers")
     mine = {name: tensor for name, tensor in file.items() if name.startswith("vision_model.")}
+    assert epsilons(ours) == epsilons(theirs.vision_model)
     assert report.skipped.keys() == file.keys() - mine.keys() >= {"logit_scale", "logit_bias"}
     images = torch.randn(2, 3, side, side)
     with torch.inference_mode():
@@ -145,6 +148,7 @@ def test_a_whole_internvl_of_transformers_gives_its_tokens_at_any_size(side: int
     ours = InternViT(**OURS, image_size=side)
     report = load(ours, file, "transformers")
     mine = {name: tensor for name, tensor in file.items() if name.startswith("vision_tower.")}
+    assert epsilons(ours) == epsilons(theirs.model.vision_tower)
     assert report.skipped.keys() == file.keys() - mine.keys()
     assert {name.partition(".")[0] for name in report.skipped} == {"language_model", "multi_modal_projector"}
     for height, width in ((side, side), (side + 16, side), (side - 8, side + 8)):  # a grid of other or as many patches
