@@ -104,7 +104,7 @@ BOXES = {
 }
 
 
-@pytest.mark.parametrize("model", ["mobilenetv2", "efficientnet_lite0"])
+@pytest.mark.parametrize("model", ["mobilenetv2", pytest.param("efficientnet_lite0", marks=pytest.mark.long)])
 def test_the_heat_of_real_weights_lies_on_the_object(model: str) -> None:
     results = GradCAM(_with_weights(model)).each([photo(name) for name in BOXES], batch_size=1)
     for (name, (x1, y1, x2, y2)), result in zip(BOXES.items(), results, strict=True):
