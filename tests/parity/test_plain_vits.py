@@ -53,16 +53,16 @@ def test_a_plain_transformer_computes_what_timms_does(
 ) -> None:
     patch = config.get("patch_size", 16)
     size = (cells[0] * patch, cells[1] * patch)
-    theirs = reference(architecture, img_size=size)
+    theirs = reference(architecture, img_size=size, num_classes=50)
     images = torch.randn(2, 3, *size)
     family = family_of(factory)
-    config = {**config, "image_size": size}
+    config = {**config, "image_size": size, "num_classes": 50}
     with without_initialisation():
         model, backbone = family(config), family.as_backbone(family.Config.of(config, {}))
     # Names and shapes are today's: timm's own conversion of a file for 224 pixels is another test's.
-    model.encoder.load_state_dict(theirs.state_dict())
+    model.encoder.load_state_dict(theirs.state_dict(), assign=True)
     headless = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("head")}
-    backbone.encoder.load_state_dict(headless)
+    backbone.encoder.load_state_dict(headless, assign=True)
     model.eval(), backbone.eval()
     with torch.inference_mode():
         expected, embeddings = theirs(images), theirs.forward_head(theirs.forward_features(images), pre_logits=True)
@@ -101,7 +101,7 @@ def test_the_mean_of_the_patches_is_normalised_behind_the_pooling() -> None:
     options = {"global_pool": "avg", "img_size": 64, "depth": 2}
     theirs = reference("vit_tiny_patch16_224", **options)
     model = zoo_vit.VisionTransformer(width=192, depth=2, heads=3, pool="avg", image_size=64)
-    model.encoder.load_state_dict(theirs.state_dict())
+    model.encoder.load_state_dict(theirs.state_dict(), assign=True)
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         outputs, tokens = model.eval()(images), theirs.forward_features(images)
