@@ -128,6 +128,25 @@ def test_the_figure_at_the_weights_own_input_size_counts() -> None:
     assert "84.0 % top-1 on ImageNet-1k at 384 px" in found.reason
 
 
+def test_accuracy_on_larger_images_than_were_counted_is_not_paid_for() -> None:
+    rows = [weights("honest"), weights("flattered", figures=(figure(99.0, size=288),))]
+    assert refs(rows, "speed") == refs(rows, "balanced") == ["honest", "flattered"]
+    assert refs(rows, "memory") == refs(rows, "accuracy") == ["flattered", "honest"]
+    smaller = weights("dear", image_size=(518, 518), figures=(figure(99.0, size=224),))
+    found = answer([smaller, *rows], "speed")
+    assert found[0].ref == "dear"
+    assert "99.0 % top-1 on ImageNet-1k at 224 px, 10.0M parameters, 1.0 GMACs at 518 px" in found[0].reason
+
+
+def test_a_zero_shot_figure_is_no_yardstick_and_another_figure_is_told() -> None:
+    towers = [weights(f"clip{i}", figures=(figure(90.0, "zero_shot_top1"),)) for i in range(3)]
+    found = answer([*towers, weights("dino", figures=(figure(80.0, "linear_top1"),))], "accuracy")
+    assert [one.ref for one in found] == ["dino", "clip0", "clip1", "clip2"]
+    assert found[0].reason.startswith("80.0 % linear-probe top-1 on ImageNet-1k at 224 px")
+    stated = "(stated: 90.0 % zero-shot top-1 on ImageNet-1k at 224 px)"
+    assert found[1].reason.startswith(f"linear-probe top-1 on ImageNet-1k unknown {stated}")
+
+
 def test_a_family_answers_once_with_its_best() -> None:
     rows = [weights(f"vit_{i}", family="VisionTransformer", figures=(figure(80.0 + i),)) for i in range(3)]
     rows.append(weights("timm/vit_x", name="timm/vit_x", family="vision_transformer", figures=(figure(82.5),)))

@@ -18,7 +18,7 @@ from zoo.specs import InputSpec
 
 BROAD = {
     *("imagenet-12k", "imagenet-21k", "imagenet-21k-p", "imagenet-22k"),  # classes
-    *("jft-300m", "jft-3b", "instagram-1b", "yfcc-100m"),  # noisy labels and tags
+    *("jft-300m", "jft-3b", "instagram-1b", "instagram-3.6b", "yfcc-100m"),  # noisy labels and tags
     *("datacomp-1b", "datacomp-xl", "dfn-2b", "dfn-5b", "laion-2b", "laion-400m", "laion-aesthetic"),  # captions
     *("merged-2b", "merged-38m", "metaclip-400m", "metaclip-2.5b", "openai-wit-400m", "webli", "wit-400m"),
     *("lvd-142m", "lvd-1689m"),  # neither

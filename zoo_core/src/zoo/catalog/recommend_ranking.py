@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from math import inf, log2
+from math import inf, log2, prod
 from typing import NamedTuple
 
 from zoo.catalog.licenses import CLASSES
@@ -52,8 +52,12 @@ class Ranked(NamedTuple):
 
 
 def yardstick_of(candidates: Iterable[Weights]) -> Yardstick | None:
-    """The metric and data set that most candidates state first, as their publishers' main figure."""
-    counts = Counter((one.figures[0].name, one.figures[0].dataset) for one in candidates if one.figures)
+    """The metric and data set that most candidates state first, as their publishers' main figure.
+
+    Zero-shot figures are none: they measure an image tower together with a text tower, which these weights are not.
+    """
+    measured = ([f for f in one.figures if not f.name.startswith("zero_shot")] for one in candidates)
+    counts = Counter((figures[0].name, figures[0].dataset) for figures in measured if figures)
     return min(counts, key=lambda stick: (-counts[stick], stick)) if counts else None
 
 
@@ -112,8 +116,13 @@ def family_of(weights: Weights) -> str:
     return "".join(letter for letter in weights.family.casefold() if letter.isalnum())
 
 
+def is_of_larger_images(figure: Figure, weights: Weights) -> bool:
+    """Whether the accuracy was measured on larger images than the computation was counted for: it cost more."""
+    return figure.image_size is not None and prod(figure.image_size) > prod(weights.image_size)
+
+
 def _scored(weights: Weights, figure: Figure | None, constraint: str) -> Ranked:
-    if figure is None:
+    if figure is None or (POINTS[constraint][0] and is_of_larger_images(figure, weights)):
         return Ranked(weights, figure, None)
     score = figure.value
     for points, cost in zip(POINTS[constraint], (weights.macs, weights.params), strict=True):

@@ -25,7 +25,13 @@ class Data(NamedTuple):
         return 0 < self.images < FEW
 
 
-_METRICS = {"top1": "top-1", "top5": "top-5"}
+_METRICS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "knn_top1": "nearest-neighbour top-1",
+    "linear_top1": "linear-probe top-1",
+    "zero_shot_top1": "zero-shot top-1",
+}
 _DATASETS = {"imagenet-1k/val": "ImageNet-1k"}
 
 
@@ -33,9 +39,9 @@ def reason(ranked: Ranked, yardstick: Yardstick | None, constraint: str, data: D
     """One sentence: the facts, then why it stands where it stands, then what to do with that much data."""
     weights = ranked.weights
     parts = [
-        _accuracy(ranked.figure, yardstick),
+        _shown_figure(ranked.figure) if ranked.figure else _no_figure(weights, yardstick),
         f"{shown_count(weights.params)} parameters" if weights.params else "parameters unknown",
-        shown_macs(weights.macs),
+        shown_macs(weights.macs) + _counted_at(weights, ranked.figure),
         _license(weights),
     ]
     if weights.trained_on:
@@ -96,15 +102,28 @@ def _broken(name: str, weights: Weights, limits: Limits) -> str:
     return "data none: it names no classes by itself"
 
 
-def _accuracy(figure: Figure | None, yardstick: Yardstick | None) -> str:
-    if figure is None:
-        return f"{shown_yardstick(yardstick)} unknown" if yardstick else "accuracy unknown"
+def _no_figure(weights: Weights, yardstick: Yardstick | None) -> str:
+    """What is not known, and what is stated instead."""
+    unknown = f"{shown_yardstick(yardstick)} unknown" if yardstick else "accuracy unknown"
+    return unknown + (f" (stated: {_shown_figure(weights.figures[0])})" if weights.figures else "")
+
+
+def _shown_figure(figure: Figure) -> str:
+    """`85.1 % top-1 on ImageNet-1k at 224 px`"""
     value = f"{figure.value:.1f}" if figure.unit == "%" else f"{figure.value:g}"
-    size = ""
-    if figure.image_size:
-        height, width = figure.image_size
-        size = f" at {height} px" if height == width else f" at {height} x {width} px"
+    size = _at(figure.image_size) if figure.image_size else ""
     return f"{value} {figure.unit} {shown_yardstick((figure.name, figure.dataset))}{size}".replace("  ", " ")
+
+
+def _counted_at(weights: Weights, figure: Figure | None) -> str:
+    """The size the computation is of, where the accuracy is of another."""
+    other = figure is not None and figure.image_size not in (None, weights.image_size)
+    return _at(weights.image_size) if other and weights.macs is not None else ""
+
+
+def _at(size: tuple[int, int]) -> str:
+    height, width = size
+    return f" at {height} px" if height == width else f" at {height} x {width} px"
 
 
 def _license(weights: Weights) -> str:
