@@ -43,7 +43,10 @@ def here(folder: Path) -> Iterator[Workshop]:
     workshop.close()
 
 
-@pytest.mark.parametrize("page", ["using_models.md", "choosing_models.md", "seeing_inside.md", "weights.md", "versions.md", "benchmarks.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["using_models.md", "choosing_models.md", "seeing_inside.md", "weights.md", "versions.md", "benchmarks.md"],
+)
 def test_every_block_of_a_guide_runs(page: str, here: Workshop) -> None:
     for block in blocks(ROOT / "docs" / page):
         here.run(block)
