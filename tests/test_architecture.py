@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "cli": FLOOR | {"face", "catalog", "plugin", "models", "checkpoints", "build", "versions", "index"},
     "face": {"errors"},
 }
-"""`refs, specs <- plugin <- catalog <- build -> models, checkpoints`; versions on build; cli and testing stand on top."""
+"""`refs, specs <- plugin <- catalog <- build -> models, checkpoints`, versions <- cli, testing."""
 
 AGAINST_THE_DIRECTION = {
     ("zoo.build.pretrained", "versions"): "zoo.create opens what the user has registered; asked for by `local/` only",

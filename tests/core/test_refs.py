@@ -169,6 +169,9 @@ def test_what_is_no_reference(text: str) -> None:
 def test_only_an_explicit_scheme_is_external() -> None:
     assert is_external("hf://org/repo@main")
     assert is_external("file://x.safetensors")
+    assert is_external("local/my_model@production")
+    assert not is_external("locals/my_model")
+    assert not is_external("local")
     assert not is_external("org/repo")
     assert not is_external("https://example.org/x")
     assert not is_external(None)  # type: ignore[arg-type]  # junk is the point
