@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import zoo
 from zoo.build.weights import load_weights
 from zoo.errors import FormatError, InputError, LoadError, OptionError, UnsupportedError
+from zoo.models.labels import LabelSpace
 from zoo_vit.hivit import HiViT, relative_position_index
 
 TINY: dict[str, Any] = {"width": 32, "depths": (1, 1, 2), "heads": 4, "image_size": 64, "num_classes": 5}
@@ -271,9 +272,10 @@ def test_memory_order_does_not_matter() -> None:
 
 def test_heads_can_be_replaced() -> None:
     model, batch = tiny(), images(2, 3, 64, 64)
-    embeddings = model.embed(batch)
+    embeddings, model.label_space = model.embed(batch), LabelSpace(name="five", names=("a", "b", "c", "d", "e"))
     model.head = nn.Sequential(nn.Linear(32, 16), nn.Linear(16, 3))
     assert (model.num_classes, model(batch)["logits"].shape) == (3, (2, 3))
+    assert model.label_space is None
     model.reset_head(7)
     assert model(batch)["logits"].shape == (2, 7)
     model.reset_head(0)
