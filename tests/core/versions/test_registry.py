@@ -407,10 +407,11 @@ def test_a_class_inside_a_function_is_loaded_in_the_same_process(registry: zoo.M
         registry.load("m", cls=zoo.Backbone)
 
 
-def test_a_row_that_names_something_else_than_a_model_is_refused(registry: zoo.ModelRegistry) -> None:
+@pytest.mark.parametrize("factory", ["os:system", "subprocess:Popen", "os", "zoo.errors:ZooError", "no_such:Thing"])
+def test_a_row_that_names_something_else_than_a_model_is_refused(registry: zoo.ModelRegistry, factory: str) -> None:
     register(registry, "1.0.0")
-    forge(registry, lambda saved: saved.update(factory="os:system"))
-    with pytest.raises(zoo.PluginError, match=r"no zoo\.Model"):
+    forge(registry, lambda saved: saved.update(factory=factory))
+    with pytest.raises(zoo.PluginError, match=r"cannot be imported as a model|not a zoo\.Model"):
         registry.load("m")
 
 

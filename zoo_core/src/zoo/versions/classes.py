@@ -69,7 +69,7 @@ def _lost(factory: str, ref: str, why: str) -> PluginError:
     else:
         where = f"put the module {module} on the import path (install the package that has {package!r})"
     return PluginError(
-        f"{ref} is a {factory}, which belongs to no installed plugin and cannot be imported",
+        f"{ref} is a {factory}, which belongs to no installed plugin and cannot be imported as a model",
         found=why[:300],
         fix=f'{where}, or hand it over: registry.load("{ref.partition("/")[2].partition("@")[0]}", cls={name})',
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from zoo.checkpoints.headers import TensorInfo
@@ -68,9 +68,10 @@ class VersionRecord:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VersionRecord:
         """Inverse of `to_dict`; fields of a newer zoo are ignored."""
-        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         known["parent"] = Parent(**known["parent"]) if known.get("parent") else None
-        return cls(**known | {name: tuple(known.get(name, ())) for name in ("tags", "aliases")})
+        known["tags"], known["aliases"] = tuple(known.get("tags", ())), tuple(known.get("aliases", ()))
+        return cls(**known)
 
 
 class AliasChange(NamedTuple):

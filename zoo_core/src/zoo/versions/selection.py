@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 
 from zoo.errors import NotFoundError
@@ -108,7 +109,7 @@ def _newest_in(connection: sqlite3.Connection, name: str, wanted: Range) -> tupl
 
 
 def _with_aliases(record: VersionRecord, aliases: tuple[str, ...]) -> VersionRecord:
-    return VersionRecord.from_dict({**record.to_dict(), "aliases": aliases}) if aliases else record
+    return replace(record, aliases=aliases) if aliases else record
 
 
 def _versions(connection: sqlite3.Connection, name: str) -> list[str]:
