@@ -128,6 +128,14 @@ def test_what_was_loaded_and_trained_on_is_the_parent_of_what_is_registered_next
     assert value_of(registry.load("m", "1.0.0")) == 1.0  # training a mapped model never reaches the file
 
 
+def test_a_source_written_by_hand_is_a_parent_without_a_name(registry: zoo.ModelRegistry) -> None:
+    model = pebble(1.0)
+    model.provenance = zoo.Provenance(ref="mine", license="MIT", sha256="b" * 64, source="local/My File.pth")
+    record = registry.register(name="m", version="1.0.0", model=model)
+    assert record.parent is not None
+    assert (record.parent.sha256, record.parent.name) == ("b" * 64, "")
+
+
 def test_where_and_as_what(registry: zoo.ModelRegistry) -> None:
     register(registry, "1.0.0")
     assert registry.load("m", dtype="bfloat16").fc.weight.dtype == torch.bfloat16

@@ -142,7 +142,7 @@ def hold_everything_acknowledged(said: list[tuple[str, str, float]]) -> None:
 
 
 def test_a_kill_at_any_moment_loses_nothing_and_leaves_nothing_half() -> None:
-    said = lives_and_deaths(30)
+    said = lives_and_deaths(24)
     assert sum(action == "registered" for action, _, _ in said) > 10
     hold_everything_acknowledged(said)
 

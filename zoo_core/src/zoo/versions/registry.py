@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.headers import read_header
 from zoo.checkpoints.store import Blob, Store, checked_hex
-from zoo.errors import CheckpointError, DigestError, NotFoundError
+from zoo.errors import CheckpointError, DigestError, NotFoundError, RefError
 from zoo.paths import home
+from zoo.refs import LOCAL
 from zoo.versions import filing, selection
 from zoo.versions.addresses import LATEST, Address, checked_name, checked_word
 from zoo.versions.filing import checked_metrics, checked_note, checked_tags
@@ -278,9 +280,9 @@ class ModelRegistry:
         origin = component.provenance
         if origin is None or not origin.sha256:
             return None
-        if not origin.source.startswith("local/"):
-            return Parent(sha256=origin.sha256)
-        name, version = Address.parse(origin.source)
+        name = version = ""
+        with suppress(RefError):  # a source that somebody wrote by hand
+            name, version = Address.parse(origin.source) if origin.source.startswith(LOCAL) else ("", "")
         return Parent(sha256=origin.sha256, name=name, version=version)
 
     def _keep(self, chunks: Iterator[memoryview], *, stored: bool) -> Blob:
