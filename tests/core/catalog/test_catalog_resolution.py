@@ -216,7 +216,7 @@ def test_a_plugin_set_aside_says_why_and_what_mends_it(install: Install, text: s
 
 def test_a_bare_miss_names_the_plugin_set_aside_that_might_have_it(site: Site) -> None:
     site.plugin("vit", "this is no manifest")
-    error = miss("hivit_tiny")
+    error = miss("novit_tiny")
     assert "zoo-vit might have it, but is invalid-manifest: not JSON" in error.message
     assert "zoo-vit" in str(error.fix)
 

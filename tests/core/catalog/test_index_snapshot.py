@@ -46,7 +46,7 @@ def test_a_slim_manifest_is_a_manifest_with_every_model_and_no_more_than_it_need
         ]
         assert not model.config
     assert not kept.schemas
-    assert Path(snapshot_files()[whole.namespace]).stat().st_size < path.stat().st_size / 2
+    assert not whole.models or Path(snapshot_files()[whole.namespace]).stat().st_size < path.stat().st_size / 2
 
 
 def test_every_name_of_the_workspace_can_be_explained_without_its_plugin() -> None:

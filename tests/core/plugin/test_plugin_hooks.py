@@ -41,7 +41,7 @@ def test_only_who_declares_the_hook_is_imported_and_only_when_it_fires(installed
     add(installed, "acme")
     add(installed, "other", "raise SystemExit('imported')", hooks=("model_created",))
     add(installed, "undeclared", "raise SystemExit('imported')", hooks=())
-    assert call("cli_commands", hookspecs.CliCommands(())) == []
+    assert call("checkpoint_source", hookspecs.CheckpointSource("odd://weights", "")) == []
     assert "zoo_acme.hooks" not in sys.modules
     assert len(call("error_hint", EVENT)) == 1
     assert "zoo_acme.hooks" in sys.modules

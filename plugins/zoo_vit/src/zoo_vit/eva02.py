@@ -1,7 +1,8 @@
 """EVA-02: masked images reconstructed as CLIP's features. Fang et al. 2023, arXiv:2303.11331.
 
 images (B, C, H, W) -> patches (B, N, D) -> class token in front, positions added
-    -> blocks: attention with rotary positions, SwiGLU -> mean of the patches -> norm: embeddings (B, D) -> logits (B, K)
+    -> blocks: attention with rotary positions, SwiGLU -> mean of the patches -> norm
+    -> embeddings (B, D) -> logits (B, K)
 
 B and L also normalise inside the feed-forward layer, and keep query, key and value apart.
 """
