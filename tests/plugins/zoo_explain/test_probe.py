@@ -237,6 +237,28 @@ def test_folders_may_say_the_split_themselves(tmp_path: Path) -> None:
         labelled_images(str(tmp_path), split=0.8, seed=0)
 
 
+@pytest.mark.parametrize(("learn", "ask"), [("Train", "Test"), ("train", "eval"), ("TRAIN", "dev")])
+def test_a_split_is_known_in_any_case_and_by_its_other_names(tmp_path: Path, learn: str, ask: str) -> None:
+    for part, count in ((learn, 5), (ask, 2)):
+        for name, colour in COLOURS.items():
+            for number in range(count):
+                paint(tmp_path / part / name / f"{number}.png", colour, number + 10 * (part == ask))
+    found = probe(MeanColour(), tmp_path, k=3)
+    assert (found.classes, found.train, found.test) == (("blue", "green", "red"), 15, 6)
+
+
+@pytest.mark.parametrize("part", ["train", "Val"])
+def test_half_a_split_is_refused_instead_of_taken_for_a_class(tmp_path: Path, part: str) -> None:
+    other = "val" if part == "train" else "train"
+    for name, colour in COLOURS.items():
+        paint(tmp_path / part / name / "0.png", colour)
+        paint(tmp_path / "extra" / name / "1.png", colour, 1)
+    for _ in range(2):
+        with pytest.raises(InputError, match="one part of a split"):
+            labelled_images(str(tmp_path), split=0.8, seed=0)
+        (tmp_path / other).mkdir(exist_ok=True)  # and it is empty
+
+
 def test_a_copy_is_not_asked_about_what_was_learnt(colours: Path) -> None:
     copied = (colours / "red" / "00.png").read_bytes()
     for number in range(30):

@@ -12,7 +12,8 @@ import numpy as np
 from zoo.cli.inputs import SUFFIXES
 from zoo.errors import InputError
 
-LEARN, ASK = ("train", "training"), ("test", "val", "valid", "validation")
+LEARN, ASK = ("train", "training"), ("test", "testing", "val", "valid", "validation", "eval", "evaluation", "dev")
+"""How the folders of a split are named, in any case."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,20 @@ class LabelledImages:
 def labelled_images(folder: str, *, split: float, seed: int, limit: int | None = None) -> LabelledImages:
     """Find the images below a folder of class folders.
 
-    Where the folder has `train` and one of `test`, `val` in it, these are the split; otherwise each class is split by
-    chance. A file that is a copy of an earlier one is skipped: a copy in the other part would be known by heart.
+    Where the folder has `train` and one of `test`, `val`, `eval`, `dev` in it, these are the split, in any case;
+    otherwise each class is split by chance. A file that is a copy of an earlier one is skipped: a copy in the other part would be known by heart.
 
     Args:
         split: the share of each class to learn from. seed: of the chance. limit: the most images of a class, chosen
             by chance, of each part.
 
     Raises:
-        InputError: no such folder, fewer than two classes, or a class with too few images.
+        InputError: no such folder, half a split, fewer than two classes, or a class with too few images.
     """
     if not os.path.isdir(folder):
         raise InputError("there is no such folder of images", asked=folder, fix="a folder with a folder for each class")
     learn, ask = _part(folder, LEARN), _part(folder, ASK)
+    _check_split(folder, learn, ask)
     random = np.random.default_rng(seed)
     skipped: list[tuple[str, str]] = []
     seen: dict[str, str] = {}
@@ -87,9 +89,23 @@ def checked(images: LabelledImages) -> LabelledImages:
 
 
 def _part(folder: str, names: Iterable[str]) -> str | None:
-    """The subfolder of one of these names that holds class folders."""
-    paths = (os.path.join(folder, name) for name in names)
-    return next((path for path in paths if os.path.isdir(path) and _folders(path)), None)
+    """The subfolder of one of these names, in any case, that holds class folders."""
+    found = {name.casefold(): os.path.join(folder, name) for name in reversed(_folders(folder))}
+    return next((found[name] for name in names if name in found and _folders(found[name])), None)
+
+
+def _check_split(folder: str, learn: str | None, ask: str | None) -> None:
+    """Half a split is not two classes. Raises `InputError`."""
+    if (learn is None) == (ask is None):
+        return
+    has = learn or ask or folder
+    missing = "test" if ask is None else "train"
+    raise InputError(
+        f"{has} looks like one part of a split, and the other part is not there or has no class folders",
+        asked=folder,
+        found=", ".join(_folders(folder)[:6]),
+        fix=f"{os.path.join(folder, missing)} with the same class folders; or {has} itself, to be split by chance",
+    )
 
 
 def _folders(folder: str) -> list[str]:
