@@ -406,6 +406,12 @@ def test_a_plugin_set_aside_is_not_recommended(install: Install) -> None:
     assert "acme/net" not in [one.ref for one in zoo.recommend(limit=1000)]
 
 
+def test_timms_test_fixtures_are_not_recommended(install: Install) -> None:
+    install("timm", row("test_vit", top1=99.9), row("tested_net"))
+    install("acme", row("test_net"))
+    assert {one.ref for one in zoo.recommend(installed=True)} == {"timm/tested_net", "acme/test_net"}
+
+
 def test_models_without_weights_are_not_recommended(install: Install) -> None:
     install("acme", {"name": "bare", "params": 1, "macs": 1, "task": "depth"}, row("net"))
     with pytest.raises(OptionError, match="depth"):
