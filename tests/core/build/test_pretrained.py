@@ -279,3 +279,33 @@ def test_a_folder_with_a_blank_in_its_name_and_one_named_like_a_model(
     monkeypatch.chdir(tmp_path)
     assert zoo.Classifier.from_pretrained("mobilenetv2").num_classes == 1000
     assert zoo.Backbone.from_pretrained(tmp_path / "a b", features_only=True, out_indices=(4,)).strides == (32,)
+
+
+def test_the_callers_own_weights_are_opened_after_any_number_of_saves(tmp_path: Path) -> None:
+    zoo.create("resnet18", num_classes=2).save_pretrained(tmp_path / "1")
+    for before, after in (("1", "2"), ("2", "3")):
+        zoo.Classifier.from_pretrained(tmp_path / before).save_pretrained(tmp_path / after)
+    again = zoo.Classifier.from_pretrained(tmp_path / "3")
+    assert again.provenance is not None
+    assert again.provenance.license == ""
+    zoo.Backbone.from_pretrained(tmp_path / "1", features_only=True).save_pretrained(tmp_path / "maps")
+    assert zoo.Backbone.from_pretrained(tmp_path / "maps").load_report.ok
+    own = zoo.create("resnet18", num_classes=2, checkpoint=tmp_path / "1" / "model.safetensors")
+    own.save_pretrained(tmp_path / "own")
+    assert zoo.create(f"file://{tmp_path / 'own'}").load_report.ok
+
+
+def test_a_licence_travels_with_the_file_and_with_what_came_from_the_hub(tmp_path: Path, hub: LoopbackHub) -> None:
+    model = zoo.create("resnet18", num_classes=2)
+    model.save_pretrained(tmp_path / "nobody")
+    model.provenance = zoo.Provenance(ref="cnn/resnet18@1", license="CC-BY-NC-4.0")
+    model.save_pretrained(tmp_path / "1")
+    file = tmp_path / "1" / "model.safetensors"
+    zoo.create("resnet18", num_classes=2, checkpoint=file).save_pretrained(tmp_path / "2")
+    with pytest.raises(zoo.LicenseError, match="CC-BY-NC"):
+        zoo.create(f"file://{tmp_path / '2'}")
+    for name in ("config.json", "model.safetensors"):
+        hub.add("acme/nobody", name, (tmp_path / "nobody" / name).read_bytes())
+    zoo.create("hf://acme/nobody", allow_licenses="unknown").save_pretrained(tmp_path / "3")
+    with pytest.raises(zoo.LicenseError, match="no known licence"):
+        zoo.create(f"file://{tmp_path / '3'}")

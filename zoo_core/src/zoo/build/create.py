@@ -308,9 +308,17 @@ def _fill(component: Component, weights: CheckpointSpec, resolved: Resolved, pla
         plugin_version=resolved.plugin.version,
         source=opened.source,
         sha256=opened.sha256,
-        license=weights.license,
+        license=_stated_license(opened.metadata) if weights.name == OWN_FILE else weights.license,
         pinned=opened.pinned,
     )
+
+
+def _stated_license(metadata: Mapping[str, str]) -> str:
+    """The licence that a file of the caller's was saved with; empty where it says none, as one's own weights do."""
+    try:
+        return Provenance.from_json(metadata["provenance"]).license
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return ""
 
 
 def replace_head(component: Component, classes: int, published: int | None, placement: Placement) -> None:

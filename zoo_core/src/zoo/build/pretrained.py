@@ -125,9 +125,7 @@ def create_external(
         return create_local(ref, use, allow_licenses=allow_licenses, cls=cls)
     files = _files(ref)
     saved = _read_config(files.config)
-    if saved.provenance is not None or ref.startswith("hf://"):
-        # What the caller trained from nothing is the caller's; everything else has a licence, if only an unknown one.
-        check_saved_license(saved, ref, allow_licenses)
+    check_saved_license(saved, ref, allow_licenses)
     matches = cls is not None and saved.factory == factory_path(cls)
     factory = cls if cls is not None and matches else find_class(saved.factory)
     # A folder of the caller's may be written over while it is in use; the Hub's cache is not.

@@ -105,9 +105,13 @@ def read_saved(record: Any, where: str) -> Saved:
 
 
 def check_saved_license(saved: Saved, ref: str, allow: Sequence[str] | str | None) -> None:
-    """Refuse a saved model whose weights' licence is not accepted. Raises `LicenseError`."""
-    stated = saved.provenance.license if saved.provenance else "unknown"
-    check_license(CheckpointSpec(name="saved", sources=(ref,), license=stated), ref, allow)
+    """Refuse a saved model whose weights' licence is not accepted. Raises `LicenseError`.
+
+    What the caller trained from nothing, or from a file of the caller's, has none to accept.
+    """
+    license = _license(saved, ref)
+    if license:
+        check_license(CheckpointSpec(name="saved", sources=(ref,), license=license), ref, allow)
 
 
 def revive(
@@ -201,5 +205,11 @@ def _restore(component: Component, saved: Saved, origin: Origin) -> None:
         if classes is not None:
             saved.labels.check(classes, origin.ref)
         component.label_space = saved.labels
-    before = saved.provenance or Provenance(ref=origin.ref)
-    component.provenance = replace(before, source=origin.source, sha256=origin.sha256)
+    before, license = saved.provenance or Provenance(ref=origin.ref), _license(saved, origin.ref)
+    component.provenance = replace(before, source=origin.source, sha256=origin.sha256, license=license)
+
+
+def _license(saved: Saved, ref: str) -> str:
+    """The licence that a saved model's weights are under; empty for the caller's own."""
+    stated = saved.provenance.license if saved.provenance is not None else ""
+    return stated or ("unknown" if ref.startswith("hf://") else "")  # what lies on the Hub somebody has published

@@ -13,8 +13,9 @@ class Provenance:
 
     ref: the full reference, pinned (`cnn/resnet50.a1_in1k@1`) or the external one. distribution, plugin_version:
     the package that built it. source: the address the weights came from, with the revision. sha256: of the source
-    file. license: of the weights. pinned: `declared` if the digest stood in the catalogue, `first-use` if this
-    machine recorded it when it first saw the file.
+    file. license: of the weights; `unknown` where their publisher names none, empty where nobody published them: what
+    the caller trained or gave is the caller's own to judge. pinned: `declared` if the digest stood in the catalogue,
+    `first-use` if this machine recorded it when it first saw the file.
     """
 
     ref: str

@@ -12,10 +12,10 @@ from zoo.build.saved import Origin, Use, check_saved_license, describe, factory_
 from zoo.build.weights import load_weights
 from zoo.checkpoints.files import read_tensors
 from zoo.checkpoints.writing import serialize
-from zoo.errors import OptionError, PluginError
+from zoo.errors import OptionError
 from zoo.models.config import ModelConfig
 from zoo.models.model import Component
-from zoo.versions.classes import class_of, remember
+from zoo.versions.classes import class_of, is_importable
 from zoo.versions.records import VersionRecord
 
 NATIVE = "native"
@@ -53,12 +53,7 @@ def described(component: Component) -> dict[str, Any]:
     saved = describe(component, NATIVE)
     read_saved(saved, "the model's description")
     cls = type(component)
-    remember(cls)
-    try:
-        found = class_of(factory_path(cls), "it")
-    except PluginError:
-        found = None
-    if found is not cls or "<locals>" in cls.__qualname__:
+    if not is_importable(cls):
         warnings.warn(
             f"{cls.__qualname__} cannot be imported from {cls.__module__}: another program loads what is registered "
             f"here only with registry.load(…, cls={cls.__name__}); a class in a module needs no cls",
@@ -88,8 +83,7 @@ def opened(
 ) -> Component:
     """The component that was registered. weights: its verified file; it is mapped, never edited."""
     saved = read_saved(record.saved, record.ref)
-    if saved.provenance is not None:  # what the caller trained from nothing is the caller's
-        check_saved_license(saved, record.ref, allow_licenses)
-    factory = class_of(saved.factory, record.ref, cls)
+    check_saved_license(saved, record.ref, allow_licenses)
+    factory = class_of(saved.factory, record.ref, record.sha256, cls)
     origin = Origin(record.ref, record.ref, record.sha256)
     return revive(saved, factory, read_tensors(weights).tensors, origin, use)
