@@ -93,3 +93,31 @@ def test_channels_that_do_not_divide_are_refused():
         AttentionBlock(30)
     with pytest.raises(InputError, match=r"\(B, 16, H, W\)"):
         AttentionBlock(16)(torch.randn(1, 8, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: ConvBlock(3, 64, activation="swish"),
+        lambda: ConvBlock(3, 64, kernel_size=2),
+        lambda: ConvBlock(3, 0),
+        lambda: AttentionBlock(64, heads=0),
+        lambda: PatchEmbedding(img_size=0),
+        lambda: PatchEmbedding(image_size=(16, -16)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::zoo.models.config.SpellingWarning")
+def test_impossible_blocks_are_refused(build):
+    with pytest.raises(OptionError):
+        build()
+
+
+def test_an_image_without_pixels_is_refused():
+    with pytest.raises(InputError, match="expected maps"):
+        PatchEmbedding(image_size=None, width=8)(torch.rand(1, 3, 0, 48))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "side"), [(1, 1, 16), (3, 2, 17), (5, 1, 16)])
+def test_a_convolution_block_keeps_the_side_over_the_stride(kernel, stride, side):
+    maps = ConvBlock(3, 8, kernel_size=kernel, stride=stride)(torch.rand(2, 3, side, side))
+    assert maps.shape == (2, 8, -(-side // stride), -(-side // stride))

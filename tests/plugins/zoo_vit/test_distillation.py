@@ -152,3 +152,10 @@ def test_a_student_learns_real_photographs_from_its_teacher(kind: str) -> None:
     with torch.no_grad():
         taught = student.eval()(batch)["logits_distillation"]
     assert (taught.argmax(dim=1) == teacher_logits.argmax(dim=1)).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("targets", [[0, 3, 6, 2, 3], torch.tensor([0, 3, 7, 2, 3]), torch.ones(5, 1).long()])
+def test_targets_that_are_none_are_refused(targets: object) -> None:
+    outputs, _, teacher = example()
+    with pytest.raises(InputError, match="class"):
+        distillation_loss(outputs, targets, teacher)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.errors import InputError, OptionError
+from zoo.models.classifier import checked_cross_entropy
 
 
 def distillation_loss(
@@ -42,6 +43,9 @@ def distillation_loss(
 
     Returns:
         `loss_classification` and `loss_distillation`, each weighted, and `loss`, their sum.
+
+    Raises:
+        InputError: a student with one classifier, another teacher, targets of another type or shape.
     """
     if kind not in ("hard", "soft"):
         raise OptionError("distillation is hard or soft", asked=f"kind={kind!r}", fix='kind="hard"')
@@ -57,7 +61,7 @@ def distillation_loss(
     else:
         ours, theirs = (F.log_softmax(logits / temperature, dim=1) for logits in (student, teacher_logits))
         taught = F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * temperature**2
-    classification = (1 - alpha) * F.cross_entropy(outputs["logits_class"], targets)
+    classification = (1 - alpha) * checked_cross_entropy(outputs["logits_class"], targets)
     distillation = alpha * taught
     return {
         "loss_classification": classification,

@@ -48,7 +48,7 @@ class PatchEmbedding(Component):
         super().__init__(config)
         size, patch = config.image_size, config.patch_size
         self.size = (size, size) if isinstance(size, int) else size
-        if self.size is not None and (self.size[0] % patch or self.size[1] % patch):
+        if self.size is not None and (min(self.size) < 1 or self.size[0] % patch or self.size[1] % patch):
             raise OptionError(
                 f"an image of {self.size[0]} x {self.size[1]} pixels is no whole number of {patch}-pixel patches",
                 fix=f"image_size={patch * max(1, self.size[0] // patch)}",
@@ -87,7 +87,10 @@ _ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch norm, activation: `ConvBlock(3, 64)`; maps (B, in_chans, H, W) → (B, width, H / s, W / s)."""
+    """Convolution, batch norm, activation: `ConvBlock(3, 64)`; maps (B, in_chans, H, W) → (B, width, H / s, W / s).
+
+    Sides that the stride does not divide are rounded up. Kernels are odd: an even one has no middle.
+    """
 
     def __init__(
         self,
@@ -99,9 +102,18 @@ class ConvBlock(nn.Module):
         activation: Literal["relu", "silu", "gelu"] = "relu",
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_chans, width, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        given = {"in_chans": in_chans, "width": width, "kernel_size": kernel_size, "stride": stride}
+        chosen = BlockConfig.of({**given, "activation": activation}, {})
+        if chosen.kernel_size % 2 == 0:
+            raise OptionError(
+                "the kernel has a middle: its size is odd",
+                asked=f"kernel_size={kernel_size}",
+                fix=f"kernel_size={kernel_size + 1}",
+            )
+        size, width = chosen.kernel_size, chosen.width
+        self.conv = nn.Conv2d(chosen.in_chans, width, size, chosen.stride, padding=size // 2, bias=False)
         self.norm = nn.BatchNorm2d(width)
-        self.activation = _ACTIVATIONS[activation]()
+        self.activation = _ACTIVATIONS[chosen.activation]()
 
     @classmethod
     def from_config(cls, config: BlockConfig | Mapping[str, Any]) -> Self:
@@ -130,6 +142,8 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, width: int, *, heads: int = 8, mlp_ratio: float = 4.0) -> None:
         super().__init__()
+        chosen = BlockConfig.of({"width": width, "heads": heads, "mlp_ratio": mlp_ratio}, {})
+        width, heads, mlp_ratio = chosen.width, chosen.heads, chosen.mlp_ratio
         if width % heads:
             raise OptionError(f"{width} channels are not divided among {heads} heads", fix="heads=1")
         self.heads = heads
@@ -160,7 +174,7 @@ class AttentionBlock(nn.Module):
 
 
 def _check_maps(maps: Tensor, channels: int) -> None:
-    if maps.ndim != 4 or maps.shape[1] != channels:
+    if maps.ndim != 4 or maps.shape[1] != channels or 0 in maps.shape[2:]:
         raise InputError(f"expected maps (B, {channels}, H, W)", found=f"{tuple(maps.shape)}")
 
 
@@ -191,6 +205,7 @@ class ClassificationHead(Head):
         """Build the layer for the last map; a layer of that width is kept, weights and all."""
         if self.classifier is None:
             self.classifier = nn.Linear(channels[-1], self.num_classes)
+            self.config = self.config.replace(in_features=channels[-1])  # by which a saved one is built again
         elif self.classifier.in_features != channels[-1]:
             raise OptionError(
                 f"the head takes {self.classifier.in_features} features, the backbone's last map has {channels[-1]}",
@@ -203,6 +218,12 @@ class ClassificationHead(Head):
             raise UnsupportedError(
                 "the head does not know its input yet", fix="head.bind(channels, strides), or give it in_features=…"
             )
-        last = maps if isinstance(maps, Tensor) else maps[-1]
+        if not isinstance(maps, Tensor) and not maps:
+            raise InputError("expected a backbone's maps, at least one", found="none")
+        last, width = maps if isinstance(maps, Tensor) else maps[-1], self.classifier.in_features
+        if last.ndim not in (2, 4) or last.shape[1] != width or 0 in last.shape[1:]:
+            raise InputError(
+                f"expected maps (B, {width}, H, W) or embeddings (B, {width})", found=f"{tuple(last.shape)}"
+            )
         embeddings = last.mean(dim=(2, 3)) if last.ndim == 4 else last  # (B, C)
         return {"embeddings": embeddings, "logits": self.classifier(embeddings)}

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.errors import UnsupportedError
+from zoo.errors import InputError, UnsupportedError
 from zoo.models.model import Model
 
 if TYPE_CHECKING:
@@ -66,6 +67,47 @@ class Classifier(Model):
 
 
 def classification_losses(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Cross-entropy of logits (B, K) with class ids (B,) or class probabilities (B, K)."""
-    loss = F.cross_entropy(logits, targets)
+    """`checked_cross_entropy` under the names that models return it by."""
+    loss = checked_cross_entropy(logits, targets)
     return {"loss_classification": loss, "loss": loss}
+
+
+def checked_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of logits (B, K) with class ids (B,) int64 or class probabilities (B, K) float, as a scalar.
+
+    An id of -100 is left out of the mean. Ids out of range are found on the CPU only: elsewhere the check would wait
+    for the device, which has an assertion of its own.
+
+    Raises:
+        InputError: targets that are no such tensor.
+    """
+    _check_targets(logits, targets)
+    if torch.compiler.is_compiling():
+        return F.cross_entropy(logits, targets)
+    try:
+        return F.cross_entropy(logits, targets)
+    except IndexError as error:
+        count = logits.shape[1]
+        raise InputError(
+            f"class ids go from 0 to {count - 1}, for the model has {count} classes", found=str(error)
+        ) from None
+
+
+def _check_targets(logits: Tensor, targets: Tensor) -> None:
+    """Refuse what is wrong by its type, shape or place; no value is read, so that no device is waited for."""
+    expected = "targets are class ids (B,) int64 or probabilities (B, K) float"
+    if not isinstance(targets, Tensor):
+        raise InputError(expected, found=type(targets).__name__, fix="torch.tensor(targets)")
+    if targets.dtype != torch.int64 and not targets.is_floating_point():
+        raise InputError(expected, found=str(targets.dtype), fix="targets.long()")
+    wanted = logits.shape if targets.is_floating_point() else logits.shape[:1]
+    if targets.shape != wanted:
+        raise InputError(
+            f"{expected}, here of shape {tuple(wanted)}",
+            found=f"{targets.dtype} of shape {tuple(targets.shape)}",
+            fix="as many targets as images; class ids without a second axis, one-hot rows as floats",
+        )
+    if targets.device != logits.device:
+        raise InputError(
+            f"the model is on {logits.device}", found=f"targets on {targets.device}", fix="targets.to(images.device)"
+        )
