@@ -17,6 +17,7 @@ from zoo.models.images import load_images
 from zoo.models.preprocessing import Frame, Preprocessor
 from zoo.specs import InputSpec
 from zoo_explain import GradCAM
+from zoo_explain.explain_command import _shown
 from zoo_explain.heat import HeatMap, overlaid
 
 SPECS = {
@@ -79,6 +80,12 @@ def test_the_share_of_a_box_counts_pixels_by_their_centres() -> None:
             found.heat_share(box)
     cold = heat_map(torch.zeros(4, 6))
     assert cold.heat_share((0, 0, 6, 4)) == 0
+    assert (cold.peak, cold.hot_box(), cold.hot_box(0)) == (None, None, None)
+    assert (cold.to_dict()["peak"], cold.to_dict()["hot_box"]) == (None, None)
+    assert "nothing in this layer speaks for it" in repr(cold)
+    assert "hottest" not in repr(cold)
+    facts, lines = _shown(cold, None)
+    assert (facts["peak"], lines) == (None, ["nothing in this layer speaks for it"])
 
 
 def test_the_picture_is_warm_where_the_heat_is_and_unchanged_where_it_is_not(tmp_path: Path) -> None:

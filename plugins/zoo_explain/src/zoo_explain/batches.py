@@ -7,7 +7,7 @@ from itertools import islice
 
 from torch import Tensor
 
-from zoo.errors import OptionError
+from zoo.errors import InputError, OptionError
 from zoo.models.images import ImageInput, iter_images
 from zoo.models.model import Model
 from zoo.models.preprocessing import Frame, Preprocessor
@@ -29,10 +29,15 @@ def batches(
         channels: `rgb` or `bgr`, of arrays and tensors that are not preprocessed.
         preprocessed: whether a tensor (B, C, H, W) is; None: it is if any value is outside [0, 1], where images are.
         batch_size: images a batch; a preprocessed tensor is one batch.
+
+    Raises:
+        InputError: images that cannot be used, or a preprocessed tensor with values that are not finite.
     """
     reference = next(model.parameters())
     if preprocessed and not _is_batch(images):
         raise OptionError("only a float tensor (B, C, H, W) can be preprocessed already", fix="preprocessed=None")
+    if isinstance(images, Tensor) and _is_batch(images) and not images.isfinite().all():
+        raise InputError("the tensor has values that are not finite", found=f"{tuple(images.shape)}")
     if isinstance(images, Tensor) and _is_batch(images) and (_beyond(images) if preprocessed is None else preprocessed):
         given = images.detach().to(reference.device, reference.dtype, copy=True)  # of inference mode it has no gradient
         yield given, [_frame(image, model.input_spec) for image in images]

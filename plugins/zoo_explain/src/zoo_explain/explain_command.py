@@ -146,11 +146,16 @@ def _explained(
 
 
 def _shown(heat: HeatMap, path: str | None) -> tuple[dict[str, Any], list[str]]:
+    from zoo_explain.heat import NOTHING
+
     if path is not None:
         heat.plot(path)
     lines = [] if heat.probability is None else [f"{heat.class_name}  {heat.probability:.1%}"]
-    x, y = heat.peak
-    lines.append(f"hottest at x {x}, y {y}" + (f"; hot within {box}" if (box := heat.hot_box()) else ""))
+    if heat.peak is None:
+        lines.append(NOTHING)
+    else:
+        x, y = heat.peak
+        lines.append(f"hottest at x {x}, y {y}" + (f"; hot within {box}" if (box := heat.hot_box()) else ""))
     if heat.layer:
         lines.append(f"{'given to' if heat.at_input else 'layer'} {heat.layer}")
     return heat.to_dict(), lines

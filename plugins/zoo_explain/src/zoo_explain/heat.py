@@ -21,6 +21,9 @@ from zoo.models.results import Result
 
 _STRONGEST = 0.65  # how much of the picture the hottest pixel's colour hides
 
+NOTHING = "nothing in this layer speaks for it"
+"""Said of heat that is zero everywhere."""
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class HeatMap(Result):
@@ -48,14 +51,16 @@ class HeatMap(Result):
         return cls(source=frame.source, size=frame.size, frame=frame, heat=heat, method=method)
 
     @property
-    def peak(self) -> tuple[int, int]:
-        """The hottest pixel, (x, y)."""
+    def peak(self) -> tuple[int, int] | None:
+        """The hottest pixel, (x, y); None where nothing is hot."""
+        if not self.heat.any():
+            return None
         y, x = divmod(int(self.heat.argmax()), self.heat.shape[1])
         return x, y
 
     def hot_box(self, threshold: float = 0.5) -> tuple[int, int, int, int] | None:
         """The smallest box (x1, y1, x2, y2) around every pixel of at least that heat; None where there is none."""
-        rows, columns = (self.heat >= threshold).nonzero(as_tuple=True)
+        rows, columns = ((self.heat >= threshold) & (self.heat > 0)).nonzero(as_tuple=True)
         if not len(rows):
             return None
         return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
@@ -83,7 +88,7 @@ class HeatMap(Result):
             "class_id": self.class_id,
             "label": self.class_name or None,
             "probability": self.probability,
-            "peak": list(self.peak),
+            "peak": None if (peak := self.peak) is None else list(peak),
             "hot_box": None if (box := self.hot_box()) is None else list(box),
         }
 
@@ -92,7 +97,8 @@ class HeatMap(Result):
         if self.probability is not None:
             lines.append(f"  {self.probability:7.2%}  {self.class_name}  {self.class_id}")
         where = f" of {self.layer}" + (" (what it is given)" if self.at_input else "") if self.layer else ""
-        lines.append(f"  {self.method}{where}: hottest at {self.peak}, hot within {self.hot_box()}")
+        found = f"hottest at {self.peak}, hot within {self.hot_box()}" if self.peak else NOTHING
+        lines.append(f"  {self.method}{where}: {found}")
         return "\n".join(lines)
 
     def _draw(self, photo: Image.Image) -> Image.Image:
