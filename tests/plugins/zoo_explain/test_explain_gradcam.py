@@ -16,6 +16,7 @@ from zoo.models.labels import LabelSpace
 from zoo.models.model import Layout
 from zoo.specs import InputSpec
 from zoo_explain import GradCAM
+from zoo_explain.layers import default_layer
 from zoo_vit import DINOv2, Hiera, Swin, VisionTransformer
 
 SIZE = 64
@@ -176,6 +177,27 @@ def test_without_a_layer_the_last_stage_or_block_is_taken(name: str, layer: str)
     torch.manual_seed(4)
     model = with_random_weights(zoo.create(name, num_classes=5))
     assert GradCAM(model)(images()).layer == layer
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "layer"),
+    [
+        ("timm/mobilenetv2_035", 32, "encoder.blocks.4.2"),
+        ("timm/convnext_atto", 32, "encoder.stages.2"),
+        ("timm/resnet10t", 32, "encoder.layer3.0"),
+    ],
+)
+def test_stages_that_come_down_to_one_cell_leave_the_last_that_has_more(name: str, size: int, layer: str) -> None:
+    model = zoo.create(name, num_classes=5).eval()
+    assert default_layer(model, images(size=size))[0] == layer
+
+
+def test_values_that_are_not_finite_are_refused(net: SmallNet) -> None:
+    for value in (float("nan"), float("inf")):
+        batch = images()
+        batch[0, 1, 2, 3] = value
+        with pytest.raises(zoo.InputError, match="not finite"):
+            GradCAM(net)(batch)
 
 
 def test_a_pooling_by_attention_is_no_last_block(net: SmallNet) -> None:

@@ -54,7 +54,8 @@ def _near(name: str, paths: Iterable[str]) -> list[str]:
 def default_layer(model: Model, images: Tensor) -> tuple[str, nn.Module]:
     """The last stage or block: of the layers whose output holds the image in more than one cell, the one that ends
     last. Identities, dropouts and layer norms are not counted, nor is what runs inside of a layer that gives no cells,
-    such as a pooling by attention; of the layers of a sequence it is the last.
+    such as a pooling by attention; a sequence of stages may end in a single one, as for a small image. Of the layers
+    of a sequence it is the last.
 
     Args:
         images: (B, C, H, W), preprocessed: the model runs once.
@@ -63,8 +64,8 @@ def default_layer(model: Model, images: Tensor) -> tuple[str, nn.Module]:
         UnsupportedError: the model's layers do not hold an image, or not in its order.
     """
     ended = _ended(model, images) if model.layout is not None else []
-    pooled = tuple(f"{path}." for path, is_map in ended if not is_map)
-    maps = [path for path, is_map in ended if is_map]
+    pooled = tuple(f"{path}." for path, _, pools in ended if pools)
+    maps = [path for path, is_map, _ in ended if is_map]
     stages = [path for path in maps if not path.startswith(pooled)] or maps  # the whole model may be one sequence
     if not stages:
         raise UnsupportedError(
@@ -78,15 +79,17 @@ def default_layer(model: Model, images: Tensor) -> tuple[str, nn.Module]:
     return path, module
 
 
-def _ended(model: Model, images: Tensor) -> list[tuple[str, bool]]:
-    """The layers that give a tensor, in the order in which they end, and whether it is a map of the images."""
-    ended: list[tuple[str, bool]] = []
+def _ended(model: Model, images: Tensor) -> list[tuple[str, bool, bool]]:
+    """The layers that give a tensor, in the order in which they end; whether it is a map of the images, and whether the
+    layer makes something else of its maps."""
+    ended: list[tuple[str, bool, bool]] = []
     size = (images.shape[0], images.shape[2], images.shape[3])
 
     def noting(path: str) -> Callable[..., None]:
         def note(module: nn.Module, args: Any, output: Any) -> None:
             if isinstance(output, Tensor):
-                ended.append((path, placing(output, model.layout, size) is not None))
+                is_map = placing(output, model.layout, size) is not None
+                ended.append((path, is_map, not is_map and not _is_stages(module, output)))
 
         return note
 
@@ -99,6 +102,13 @@ def _ended(model: Model, images: Tensor) -> list[tuple[str, bool]]:
         for hook in hooks:
             hook.remove()
     return ended
+
+
+def _is_stages(module: nn.Module, output: Tensor) -> bool:
+    """Whether it is a sequence of stages that has come down to a single cell; a pooling has no weights at its end."""
+    if not isinstance(module, nn.Sequential) or not len(module) or output.ndim < 3:
+        return False
+    return next(module[-1].parameters(), None) is not None
 
 
 @contextmanager

@@ -42,7 +42,8 @@ def labelled_images(folder: str, *, split: float, seed: int, limit: int | None =
     """Find the images below a folder of class folders.
 
     Where the folder has `train` and one of `test`, `val`, `eval`, `dev` in it, these are the split, in any case;
-    otherwise each class is split by chance. A file that is a copy of an earlier one is skipped: a copy in the other part would be known by heart.
+    otherwise each class is split by chance. A file that is a copy of an earlier one is skipped: a copy in the other
+    part would be known by heart.
 
     Args:
         split: the share of each class to learn from. seed: of the chance. limit: the most images of a class, chosen
