@@ -35,6 +35,8 @@ def test_half_a_patch_is_refused_with_the_next_whole_one() -> None:
         DINOv2(SMALL)(torch.randn(1, 3, 100, 98))
     with pytest.raises(OptionError, match=r"image_size=224"):
         DINOv2({**SMALL, "image_size": 225})
+    with pytest.raises(OptionError, match="less than 1"):  # a whole cell more: another grid than the image's
+        DINOv2({**SMALL, "interpolate_offset": 1.0})
     with pytest.raises(OptionError, match=r"image_size=\(224, 98\)"):
         DINOv2({**SMALL, "image_size": (224, 100)})
 

@@ -186,10 +186,12 @@ def test_a_file_without_decoder_is_refused() -> None:
 
 
 def test_wrong_sizes_are_refused_with_what_would_fit() -> None:
-    with pytest.raises(OptionError, match="40, 32"):
+    with pytest.raises(OptionError, match="32, 32"):
         tiny(image_size=(33, 32))
     with pytest.raises(OptionError, match="decoder_heads"):
         tiny(decoder_heads=5)
+    with pytest.raises(OptionError, match="no patch of 16 stays visible"):
+        tiny(mask_ratio=0.99)
     with pytest.raises(InputError, match="32 x 32"):
         tiny()(images(1, 3, 64, 64))
     with pytest.raises(InputError, match="one number a patch"):

@@ -56,6 +56,9 @@ def test_the_families_are_there_under_the_package() -> None:
         ({"patch_size": 0}, "greater than or equal to 1"),
         ({"pool": "map"}, "'token' or 'avg'"),
         ({"norm_eps": 0.0}, "greater than 0"),
+        ({"image_size": 100}, r"whole patches of 16 pixels(.|\n)*image_size=96"),
+        ({"image_size": (64, 100), "patch_size": 8}, r"image_size=\(64, 96\)"),
+        ({"image_size": None, "patch_size": 15}, "image_size=225"),
         ({"mlp_ration": 4.0}, "did you mean `mlp_ratio`"),
         ({"distilled": True}, "has no option `distilled`"),
     ],
@@ -63,6 +66,21 @@ def test_the_families_are_there_under_the_package() -> None:
 def test_what_cannot_be_built_is_refused_with_the_reason(options: dict[str, Any], expected: str) -> None:
     with pytest.raises(OptionError, match=expected):
         VisionTransformer({**SMALL, **options})
+
+
+@pytest.mark.parametrize(
+    "family", [DeiT, DeiT3, zoo_vit.CLIPImageEncoder, zoo_vit.SigLIPImageEncoder, zoo_vit.EVA02, zoo_vit.InternViT]
+)
+def test_pixels_that_no_patch_covers_are_refused(family: type[zoo.Classifier]) -> None:
+    with pytest.raises(OptionError, match="whole patches of 16 pixels") as caught:
+        family(image_size=100, patch_size=16)
+    assert caught.value.fix == "image_size=96"
+
+
+def test_siglip_so400m_takes_the_size_it_was_published_at() -> None:
+    """384 pixels are 27 patches of 14 and six more pixels."""
+    config = zoo_vit.SigLIPImageEncoder.Config(image_size=384, patch_size=14)
+    assert config.image_size == 384
 
 
 @pytest.mark.parametrize(("family", "options"), FAMILIES)

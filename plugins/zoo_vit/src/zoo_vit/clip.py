@@ -15,13 +15,14 @@ OpenAI trained with QuickGELU, x * sigmoid(1.702 x), and most others with GELU: 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zoo.checkpoints.keymap import Drop, KeyMap, Merge, Piece, Pieces, Prefix, Rename, Reshape, StateMap, Transpose
 from zoo.errors import FormatError
 from zoo_timm.adapter import TimmClassifier, TimmClassifierConfig
+from zoo_vit.patches import check_whole_patches
 
 
 class CLIPImageEncoderConfig(TimmClassifierConfig):
@@ -39,6 +40,11 @@ class CLIPImageEncoderConfig(TimmClassifierConfig):
         le=10_000_000,
         description="outputs of the projection: coordinates of the space shared with text, or classes; 0: none",
     )
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> Self:
+        check_whole_patches(self.image_size or 224, self.patch_size)
+        return self
 
 
 class CLIPImageEncoder(TimmClassifier):

@@ -9,13 +9,14 @@ With registers (Darcet et al. 2023, arXiv:2309.16588) some more tokens without a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zoo.checkpoints.keymap import Drop, KeyMap, Merge, Piece, Pieces, Prefix, Rename, Rule, StateMap, Transpose
-from zoo.errors import OptionError
 from zoo_timm.adapter import TimmClassifier, TimmClassifierConfig
+from zoo_vit.patches import check_whole_patches
 
 GRID = 37
 """Positions along a side of every published file: 518 pixels of patches of 14."""
@@ -35,8 +36,13 @@ class DINOv2Config(TimmClassifierConfig):
         False, description="how positions follow the image; published: with registers only"
     )
     interpolate_offset: float = Field(
-        0.1, ge=0, le=1, description="added to the sides of the new grid of positions; published: 0 with registers"
+        0.1, ge=0, lt=1, description="added to the sides of the new grid of positions; published: 0 with registers"
     )
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> Self:
+        check_whole_patches(self.image_size or GRID * self.patch_size, self.patch_size)
+        return self
 
 
 class DINOv2(TimmClassifier):
@@ -50,7 +56,6 @@ class DINOv2(TimmClassifier):
 
     @classmethod
     def arguments(cls, config: DINOv2Config) -> Mapping[str, bool | int | float | str]:
-        _check_image_size(config)
         arguments: dict[str, bool | int | float | str] = {
             "patch_size": config.patch_size,
             "embed_dim": config.width,
@@ -79,18 +84,6 @@ class DINOv2(TimmClassifier):
 def gated_width(width: int) -> int:
     """Values inside a gated feed-forward layer: two thirds of four times the width, in whole eights."""
     return (int(width * 4 * 2 / 3) + 7) // 8 * 8
-
-
-def _check_image_size(config: DINOv2Config) -> None:
-    size = config.image_size or GRID * config.patch_size
-    sides = size if isinstance(size, tuple) else (size,)
-    if any(side % config.patch_size for side in sides):
-        whole = tuple(max(1, round(side / config.patch_size)) * config.patch_size for side in sides)
-        raise OptionError(
-            f"an image is whole patches of {config.patch_size} pixels",
-            asked=f"image_size={config.image_size}",
-            fix=f"image_size={whole if len(whole) > 1 else whole[0]}",
-        )
 
 
 class FoldClassPosition:

@@ -10,12 +10,13 @@ B and L also normalise inside the feed-forward layer, and keep query, key and va
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zoo.checkpoints.keymap import Drop, KeyMap, Rename, StateMap
 from zoo_timm.adapter import TimmClassifier, TimmClassifierConfig
+from zoo_vit.patches import check_whole_patches
 
 _ARCHITECTURES = {
     "ti": "eva02_tiny_patch14_336",
@@ -23,6 +24,7 @@ _ARCHITECTURES = {
     "b": "eva02_base_patch14_448",
     "l": "eva02_large_patch14_448",
 }
+_OWN_SIZES = {"ti": 336, "s": 336, "b": 448, "l": 448}
 
 
 class EVA02Config(TimmClassifierConfig):
@@ -30,6 +32,11 @@ class EVA02Config(TimmClassifierConfig):
 
     size: Literal["ti", "s", "b", "l"] = Field("s", description="depth and width together, as published")
     patch_size: int = Field(14, ge=1, le=1024, description="pixels of a patch's side")
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> Self:
+        check_whole_patches(self.image_size or _OWN_SIZES[self.size], self.patch_size)
+        return self
 
 
 class EVA02(TimmClassifier):

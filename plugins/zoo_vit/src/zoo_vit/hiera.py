@@ -10,20 +10,22 @@ images (B, C, H, W) -> 4x4 patches of 7x7 pixels -> 4 stages, strides 4, 8, 16, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zoo.checkpoints.keymap import Drop, KeyMap, Piece, Pieces, Prefix, Rename, Rule, StateMap
 from zoo_timm.adapter import Argument, TimmClassifier, TimmClassifierConfig
-from zoo_vit.stages import Count, Counts, Width
+from zoo_vit.stages import Count, Counts, Width, check_global_blocks
 
 _BlockIndex = Annotated[int, Field(ge=0, le=4095)]
 
 
 class HieraConfig(TimmClassifierConfig):
-    """Config of `Hiera`. `image_size` is fixed when it is built: sides are multiples of 32."""
+    """Config of `Hiera`. `image_size` is fixed when it is built: sides are multiples of 32. Its positions
+    are not interpolated, here as in timm and in the authors' code: weights serve the image size they were trained
+    at."""
 
     spellings: ClassVar[Mapping[str, str]] = {"stages": "depths"}
     width: Width = Field(96, description="values a token in the first stage; doubled in every further one")
@@ -66,6 +68,11 @@ class SAM2HieraConfig(TimmClassifierConfig):
         (5, 7, 9), max_length=4096, description="blocks that attend to the whole map, counted over all stages from 0"
     )
     positions: Count = Field(7, description="cells a side of the coarse positions, interpolated to every image's size")
+
+    @model_validator(mode="after")
+    def _blocks_that_are_there(self) -> Self:
+        check_global_blocks(self.global_blocks, sum(self.depths))
+        return self
 
 
 class SAM2Hiera(TimmClassifier):

@@ -11,11 +11,13 @@ Large images are for InternVL cut into tiles of 448 pixels, and every tile is an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zoo.checkpoints.keymap import Drop, KeyMap, Merge, Prefix, Rename, StateMap
 from zoo_timm.adapter import TimmClassifier, TimmClassifierConfig
+from zoo_vit.patches import check_whole_patches
 
 
 class InternViTConfig(TimmClassifierConfig):
@@ -28,6 +30,11 @@ class InternViTConfig(TimmClassifierConfig):
     num_classes: int = Field(
         0, ge=0, le=10_000_000, description="outputs of a classifier over the class token; 0: none"
     )
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> Self:
+        check_whole_patches(self.image_size or 448, self.patch_size)
+        return self
 
 
 class InternViT(TimmClassifier):

@@ -24,6 +24,7 @@ from zoo.models.model import Model
 from zoo.specs import InputSpec
 from zoo_timm.encoders import build_encoder, check_images
 from zoo_vit.mae_keys import NATIVE_KEYS, ORIGINAL_KEYS, TRANSFORMERS_KEYS, MaskedAutoencoderFormat
+from zoo_vit.patches import check_whole_patches
 
 Pixels = Annotated[int, Field(ge=1, le=16384)]
 
@@ -69,17 +70,20 @@ class MaskedAutoencoder(Model):
         super().__init__(config)
         side, patch = config.image_size, config.patch_size
         height, width = (side, side) if isinstance(side, int) else side
-        if height % patch or width % patch:
-            raise OptionError(
-                f"an image of {height} x {width} pixels is no whole number of {patch}-pixel patches",
-                fix=f"image_size=({-(-height // patch) * patch}, {-(-width // patch) * patch})",
-            )
+        check_whole_patches(side, patch)
         if config.decoder_width % config.decoder_heads:
             raise OptionError(
                 f"{config.decoder_width} values are not divided among {config.decoder_heads} heads",
                 fix="decoder_heads=1",
             )
         self.grid = (height // patch, width // patch)
+        patches = self.grid[0] * self.grid[1]
+        if not _visible(patches, config.mask_ratio):
+            raise OptionError(
+                f"no patch of {patches} stays visible",
+                asked=f"mask_ratio={config.mask_ratio}",
+                fix="mask_ratio=0.75, or a larger image_size" if _visible(patches, 0.75) else "a larger image_size",
+            )
         self.encoder = build_encoder("vit_base_patch16_224", _encoder_options(config))
         self.decoder = Decoder(
             self.grid,
@@ -239,10 +243,14 @@ class Masking(NamedTuple):
 
 def mask_patches(noise: Tensor, mask_ratio: float) -> Masking:
     """Noise (B, N) → each image keeps its patches with the smallest, and the share `mask_ratio` is hidden."""
-    kept = int(noise.shape[1] * (1 - mask_ratio))
+    kept = _visible(noise.shape[1], mask_ratio)
     order = noise.argsort(dim=1)
     restore = order.argsort(dim=1)
     return Masking(order[:, :kept], restore, restore >= kept)
+
+
+def _visible(patches: int, mask_ratio: float) -> int:
+    return int(patches * (1 - mask_ratio))
 
 
 def reconstruction_loss(reconstruction: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:

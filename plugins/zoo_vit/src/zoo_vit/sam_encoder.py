@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 
 from zoo.checkpoints.keymap import Drop, KeyMap, Prefix, Rename, StateMap
 from zoo_timm.adapter import Argument, TimmClassifier, TimmClassifierConfig
-from zoo_vit.stages import Count, Width
+from zoo_vit.patches import check_whole_patches
+from zoo_vit.stages import Count, Width, check_global_blocks
 
 _BlockIndex = Annotated[int, Field(ge=0, le=999)]
 
@@ -41,9 +42,12 @@ class SAMEncoderConfig(TimmClassifierConfig):
 
     @model_validator(mode="after")
     def _whole_patches(self) -> Self:
-        sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size or self.patch_size,)
-        if any(side % self.patch_size for side in sides):
-            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        check_whole_patches(self.image_size or self.positions * self.patch_size, self.patch_size)
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_that_are_there(self) -> Self:
+        check_global_blocks(self.global_blocks, self.depth)
         return self
 
 

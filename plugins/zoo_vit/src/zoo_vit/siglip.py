@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zoo.checkpoints.keymap import Drop, KeyMap, Prefix, Rename, Reshape, Split, StateMap
 from zoo.specs import InputSpec
 from zoo_timm.adapter import TimmBackbone, TimmClassifier, TimmClassifierConfig
 from zoo_vit.clip import INDEX, TEMPERATURE, TEXT_TOWER, block_rules
+from zoo_vit.patches import check_whole_patches
 
 
 class SigLIPImageEncoderConfig(TimmClassifierConfig):
@@ -36,6 +37,13 @@ class SigLIPImageEncoderConfig(TimmClassifierConfig):
     mlp_ratio: float = Field(4.0, gt=0, le=64, description="hidden values of a block's MLP, in widths")
     activation: Literal["gelu_tanh", "gelu"] = Field("gelu_tanh", description="between the layers of the MLPs")
     num_classes: int = Field(0, ge=0, le=10_000_000, description="outputs of a classifier over the embeddings; 0: none")
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> Self:
+        # So400m/14 was published for 384 pixels, of which it never sees the last six.
+        if (self.image_size, self.patch_size) != (384, 14):
+            check_whole_patches(self.image_size or 224, self.patch_size)
+        return self
 
 
 class SigLIPImageEncoder(TimmClassifier):

@@ -7,12 +7,14 @@ images (B, C, H, W) -> 4x4 patches (B, h, w, D) -> 4 stages, strides 4, 8, 16, 3
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from zoo.checkpoints.keymap import Drop, KeyMap, Merge, Prefix, Rename, Renumber, StateMap
+from zoo.errors import OptionError
 from zoo_timm.adapter import Argument, TimmClassifier, TimmClassifierConfig
+from zoo_vit.patches import check_whole_patches
 from zoo_vit.stages import Count, Counts, Width
 
 
@@ -20,6 +22,7 @@ class SwinConfig(TimmClassifierConfig):
     """Config of `Swin`. `image_size` is fixed when it is built: sides are whole patches, and a map that its windows do
     not fill is padded."""
 
+    own_size: ClassVar[int] = 224
     patch_size: Count = Field(4, description="pixels of a patch's side")
     width: Width = Field(96, description="values a token in the first stage; doubled in every further one")
     depths: Counts = Field((2, 2, 6, 2), description="blocks, stage by stage")
@@ -33,9 +36,19 @@ class SwinConfig(TimmClassifierConfig):
 
     @model_validator(mode="after")
     def _whole_patches(self) -> Self:
-        sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size or self.patch_size,)
-        if any(side % self.patch_size for side in sides):
-            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        check_whole_patches(self.image_size or self.own_size, self.patch_size)
+        return self
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        for stage, heads in enumerate(self.heads):
+            values = self.width * 2**stage
+            if values % heads:
+                raise OptionError(
+                    f"the {values} values of stage {stage} are not divided among {heads} heads",
+                    asked=f"width={self.width}, heads={self.heads}",
+                    fix="heads=(1, 2, 4, 8)",
+                )
         return self
 
 

@@ -7,7 +7,7 @@ images (B, C, H, W) -> 4x4 patches (B, h, w, D) -> 4 stages, strides 4, 8, 16, 3
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -24,6 +24,7 @@ _Window = Annotated[int, Field(ge=0, le=1024)]
 class SwinV2Config(SwinConfig):
     """Config of `SwinV2`."""
 
+    own_size: ClassVar[int] = 256
     window_size: Count = Field(8, description="tokens along a window's side; a smaller map is one window")
     pretrained_window_sizes: tuple[_Window, _Window, _Window, _Window] = Field(
         (0, 0, 0, 0),

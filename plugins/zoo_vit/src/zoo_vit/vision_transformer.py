@@ -9,13 +9,14 @@ A block is attention and an MLP, each behind a LayerNorm and added to what came 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zoo.checkpoints.keymap import Chosen, Drop, KeyMap, Merge, Pieces, Prefix, Rename, StateMap
 from zoo.errors import FormatError
 from zoo_timm.adapter import TimmClassifier, TimmClassifierConfig
+from zoo_vit.patches import check_whole_patches
 
 
 class PlainTransformerConfig(TimmClassifierConfig):
@@ -26,6 +27,11 @@ class PlainTransformerConfig(TimmClassifierConfig):
     depth: int = Field(12, ge=1, le=1000, description="blocks")
     heads: int = Field(12, ge=1, le=1024, description="attention heads a block")
     norm_eps: float = Field(1e-6, gt=0, lt=1, description="of every LayerNorm; transformers' weights need 1e-12")
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> Self:
+        check_whole_patches(self.image_size or 224, self.patch_size)
+        return self
 
     def trunk(self) -> dict[str, bool | int | float | str]:
         """These fields in timm's words."""
