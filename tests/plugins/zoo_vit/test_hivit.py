@@ -287,6 +287,27 @@ def test_heads_can_be_replaced() -> None:
         model.head = nn.Linear(31, 3)
 
 
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (None, "found: NoneType"),
+        (lambda embeddings: embeddings, "found: function"),
+        (nn.Linear(32, 3, dtype=torch.float64), "torch.float32"),
+        (nn.Linear(32, 3).half(), "torch.float32"),
+        (nn.LSTM(32, 3), "torch.float32"),
+    ],
+)
+def test_what_is_no_head_is_refused_and_changes_nothing(head: Any, message: str) -> None:
+    model, batch = tiny(), images(2, 3, 64, 64)
+    logits = model(batch)["logits"]
+    with pytest.raises(InputError) as error:
+        model.head = head
+    assert message in str(error.value)
+    with pytest.raises(OptionError, match="num_classes"):
+        model.reset_head(-1)
+    assert torch.equal(model(batch)["logits"], logits)
+
+
 def test_wrong_sizes_are_refused_with_what_would_fit() -> None:
     with pytest.raises(OptionError, match="224, 240"):
         HiViT(image_size=(224, 226))
@@ -294,8 +315,12 @@ def test_wrong_sizes_are_refused_with_what_would_fit() -> None:
         HiViT({**TINY, "heads": 5})
     with pytest.raises(InputError, match="64 x 64"):
         tiny()(images(1, 3, 80, 80))
-    with pytest.raises(OptionError, match="three maps"):
-        HiViT.as_backbone(tiny().config, out_indices=(3,))
+
+
+@pytest.mark.parametrize("indices", [(3,), (2, 0), (1, 1), (1, -2), ()])
+def test_maps_are_chosen_once_and_fine_to_coarse(indices: tuple[int, ...]) -> None:
+    with pytest.raises(OptionError, match="HiViT gives 3 maps"):
+        HiViT.as_backbone(tiny().config, out_indices=indices)
 
 
 def test_stochastic_depth_grows_with_depth() -> None:

@@ -29,6 +29,7 @@ from zoo.models.config import ModelConfig
 from zoo.models.model import Backbone, evaluating
 from zoo.specs import InputSpec
 from zoo_timm.encoders import check_images
+from zoo_timm.maps import MapInfo, choose_maps
 from zoo_vit.hivit_keys import NATIVE_KEYS, ORIGINAL_KEYS, HiViTFormat
 
 UNIT = 16
@@ -80,7 +81,7 @@ class HiViT(Classifier):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "head" and "head" in self._modules:
-            classes = _classes_of(value, self.config.width)
+            classes = _classes_of(value, self.config.width, self.encoder.absolute_pos_embed.dtype)
             self.config = self.config.replace(num_classes=classes)
             self.label_space = None  # the new outputs are other classes
         super().__setattr__(name, value)
@@ -121,7 +122,7 @@ class HiViT(Classifier):
 
     def reset_head(self, num_classes: int) -> None:
         """A freshly initialised classifier for that many classes; 0 takes it away."""
-        like = self.encoder.absolute_pos_embed
+        like, num_classes = self.encoder.absolute_pos_embed, self.config.replace(num_classes=num_classes).num_classes
         self.head = _classifier(self.config.width, num_classes).to(like.device, like.dtype)
 
     @classmethod
@@ -139,7 +140,7 @@ class HiViT(Classifier):
 class HiViTBackboneConfig(EncoderConfig):
     """Config of `HiViTBackbone`."""
 
-    out_indices: tuple[int, ...] = Field((0, 1, 2), description="which of the maps of strides 4, 8, 16")
+    out_indices: tuple[int, ...] = Field((0, 1, 2), description="which of the maps of strides 4, 8, 16, ascending")
 
 
 class HiViTBackbone(Backbone):
@@ -150,17 +151,18 @@ class HiViTBackbone(Backbone):
 
     def __init__(self, config: HiViTBackboneConfig) -> None:
         super().__init__(config)
-        if any(not -3 <= i <= 2 for i in config.out_indices):
-            raise OptionError("a HiViT has three maps", asked=f"out_indices={config.out_indices}", fix="(0, 1, 2)")
+        widths = (config.width // 4, config.width // 2, config.width)
+        table = [MapInfo(channels, stride) for channels, stride in zip(widths, (4, 8, 16), strict=True)]
+        self.indices = choose_maps(table, config.out_indices, "HiViT")
         self.encoder = Encoder(config)
         self.input_spec = self._takes = self.encoder.takes
-        self.channels = tuple((config.width // 4, config.width // 2, config.width)[i] for i in config.out_indices)
-        self.strides = tuple((4, 8, 16)[i] for i in config.out_indices)
+        self.channels = tuple(table[i].channels for i in self.indices)
+        self.strides = tuple(table[i].stride for i in self.indices)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         check_images(images, self._takes, self.encoder.absolute_pos_embed)
         maps = self.encoder.as_images(self.encoder(images))
-        return [maps[i] for i in self.config.out_indices]
+        return [maps[i] for i in self.indices]
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → one vector an image (B, D): what the classifier of the whole model sees."""
@@ -352,19 +354,23 @@ def _classifier(width: int, num_classes: int) -> nn.Module:
     return classifier
 
 
-def _classes_of(head: nn.Module, width: int) -> int:
+def _classes_of(head: object, width: int, dtype: torch.dtype) -> int:
     """Outputs of a module that is to be the classifier; 0 of `nn.Identity`. Raises `InputError` if it cannot be."""
     if isinstance(head, nn.Identity):
         return 0
-    like = next(head.parameters(), torch.empty(0))
+    if not isinstance(head, nn.Module):
+        raise InputError(
+            "a head is a module", found=type(head).__name__, fix=f"nn.Linear({width}, num_classes); nn.Identity(): none"
+        )
+    device = next(head.parameters(), torch.empty(0)).device
     with evaluating(head), torch.no_grad():
         try:
-            return int(head(torch.zeros(1, width, device=like.device, dtype=like.dtype)).shape[-1])
-        except RuntimeError as error:
+            return int(head(torch.zeros(1, width, device=device, dtype=dtype)).shape[-1])
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
-                f"the new head does not take the {width} values an image that this HiViT gives",
+                f"the new head does not take the {width} values of {dtype} an image that this HiViT gives",
                 found=str(error).splitlines()[0],
-                fix=f"nn.Linear({width}, num_classes)",
+                fix=f"nn.Linear({width}, num_classes, dtype={dtype})",
             ) from error
 
 
