@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import zoo
 from zoo.catalog import open_catalog
 
 
@@ -26,3 +27,9 @@ def warm_home(zoo_home: Path, catalogue: Path) -> Path:
     for file in catalogue.glob("catalog-*"):
         shutil.copy2(file, zoo_home)
     return zoo_home
+
+
+@pytest.fixture
+def registry() -> zoo.ModelRegistry:
+    """The user's own."""
+    return zoo.ModelRegistry()

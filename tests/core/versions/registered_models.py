@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -50,3 +52,14 @@ def value_of(model: nn.Module) -> float:
     flat = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
     assert torch.equal(flat, flat[:1].expand_as(flat))
     return flat[0].item()
+
+
+def register(registry: zoo.ModelRegistry, *versions: str, name: str = "m") -> None:
+    """Each version with weights of its own."""
+    for number, version in enumerate(versions):
+        registry.register(name=name, version=version, model=pebble(float(number)))
+
+
+def blobs(root: Path) -> list[str]:
+    """The digests in a store."""
+    return [path.name for path in root.glob("blobs/sha256/*/*")]

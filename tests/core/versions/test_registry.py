@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from registered_models import Pebble, PebbleConfig, blobs, pebble, register, value_of
+from registered_models import Pebble, PebbleConfig, pebble, register, value_of
 from torch import nn
 
 import zoo
-from zoo.checkpoints.store import Store
 from zoo.versions.addresses import Address
 from zoo.versions.records import VersionRecord
 
@@ -116,6 +113,14 @@ def test_ones_own_model_is_loaded_after_it_was_loaded_and_registered_again(regis
     registry.register(name="m", version="1.0.0", model=pebble(1.0))
     registry.register(name="m", version="1.1.0", model=registry.load("m"))
     assert value_of(registry.load("m", "1.1.0")) == 1.0
+
+
+def test_a_parent_may_be_written_as_its_address(registry: zoo.ModelRegistry) -> None:
+    first = registry.register(name="m", version="1.0.0", model=pebble(1.0))
+    for number, parent in enumerate(("m@1.0.0", "local/m@^1,<1.0.1", "local/m", ["m", "1.0.0"])):
+        record = registry.register(name="n", version=f"{number}.0.0", model=pebble(2.0), parent=parent)
+        assert record.parent is not None
+        assert (record.parent.name, record.parent.version, record.parent.sha256) == ("m", "1.0.0", first.sha256)
 
 
 def test_a_source_written_by_hand_is_a_parent_without_a_name(registry: zoo.ModelRegistry) -> None:
@@ -229,60 +234,6 @@ def test_listing_is_by_name_pattern_and_tag(registry: zoo.ModelRegistry) -> None
     assert listed("c?ts", "good") == ["cats 1.0.0"]
     assert [record.aliases for record in registry.list("cats")] == [(), ("production",), ()]
     assert all(isinstance(record, VersionRecord) for record in registry.list())
-
-
-# Nothing is overwritten
-
-
-def test_a_version_that_is_taken_stays_and_the_next_free_ones_are_named(registry: zoo.ModelRegistry) -> None:
-    register(registry, "1.2.0", "1.2.7", "1.5.0", "3.0.0")
-    with pytest.raises(zoo.ZooError, match="overwritten") as caught:
-        registry.register(name="m", version="1.2.0", model=pebble(9.0))
-    for free in ("1.2.8", "1.6.0", "4.0.0"):
-        assert f'"{free}"' in str(caught.value)
-    assert value_of(registry.load("m", "1.2.0")) == 0.0
-    with pytest.raises(zoo.ZooError, match="overwritten"):  # another build is the same version
-        registry.register(name="m", version="1.2.0+again", model=pebble(9.0))
-    assert len(blobs(Path(os.environ["ZOO_HOME"]))) == 4  # what is refused is not stored either
-
-
-def test_the_same_content_again_is_the_first_record(registry: zoo.ModelRegistry) -> None:
-    given = {"name": "m", "version": "1.0.0", "tags": ["b", "a"], "metrics": {"top1": 0.5}, "data": "note"}
-    first = registry.register(model=pebble(1.0), **given)
-    registry.promote("m", "1.0.0", "production")
-    again = registry.register(model=pebble(1.0), **given)
-    assert again.created == first.created
-    assert again.aliases == ("production",)
-    for change in ({"tags": ["a"]}, {"metrics": {"top1": 0.6}}, {"data": "other"}, {"model": pebble(2.0)}):
-        with pytest.raises(zoo.ZooError, match="overwritten"):
-            registry.register(**{"model": pebble(1.0), **given, **change})
-
-
-def test_weights_that_were_lost_come_back_when_they_are_registered_again(registry: zoo.ModelRegistry) -> None:
-    record = registry.register(name="m", version="1.0.0", model=pebble(1.0))
-    os.unlink(Store().blob_path(record.sha256))
-    with pytest.raises(zoo.CheckpointError, match="not in the store"):
-        registry.load("m")
-    registry.register(name="m", version="1.0.0", model=pebble(1.0))
-    assert value_of(registry.load("m")) == 1.0
-
-
-def test_the_database_itself_refuses_to_change_what_is_registered(registry: zoo.ModelRegistry) -> None:
-    register(registry, "1.0.0")
-    registry.promote("m", "1.0.0", "production")
-    with sqlite3.connect(Path(registry.path, "registry.sqlite")) as connection:
-        for statement in ("UPDATE versions SET version = '2'", "DELETE FROM versions", "DELETE FROM changes"):
-            with pytest.raises(sqlite3.IntegrityError, match="nothing registered is ever changed"):
-                connection.execute(statement)
-
-
-def test_versions_with_equal_weights_share_a_blob_that_the_database_lists(registry: zoo.ModelRegistry) -> None:
-    for version in ("1.0.0", "1.0.1"):
-        registry.register(name="m", version=version, model=pebble(1.0), data=version)
-    other = registry.register(name="other", version="1.0.0", model=pebble(2.0))
-    with sqlite3.connect(Path(registry.path, "registry.sqlite")) as connection:
-        listed = {row[0] for row in connection.execute("SELECT sha256 FROM blobs")}
-    assert listed == {registry.show("m").sha256, other.sha256} == set(blobs(Path(os.environ["ZOO_HOME"])))
 
 
 # Aliases

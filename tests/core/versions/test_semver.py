@@ -165,3 +165,20 @@ def test_any_text_is_a_range_or_a_ref_error(text: str) -> None:
         return
     assert wanted.comparisons
     assert wanted.admits(Version(1, 2, 3)) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("v1.0.0", '"1.0.0"'),
+        ("1.0", '"1.0.0"'),
+        ("V2", '"2.0.0"'),
+        (" 1.02.3-rc.1 ", '"1.2.3-rc.1"'),
+        ("one", '"1.0.0", "2.1.0-rc.1"'),
+        ("1.0.0-rc..1", '"1.0.0", "2.1.0-rc.1"'),
+    ],
+)
+def test_a_near_miss_is_answered_with_the_version_it_was_meant_to_be(text: str, fix: str) -> None:
+    with pytest.raises(RefError) as caught:
+        Version.parse(text)
+    assert caught.value.fix == fix

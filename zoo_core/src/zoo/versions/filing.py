@@ -7,14 +7,16 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version as installed_version
+from typing import Any
 
 from zoo.errors import OptionError, ZooError
+from zoo.refs import LOCAL
 from zoo.versions import selection
 from zoo.versions.addresses import Address, checked_word
-from zoo.versions.records import VersionRecord
+from zoo.versions.records import VersionRecord, changes
 from zoo.versions.semver import Version
 
 _CIRCUMSTANCES = {"aliases", "author", "created", "distribution", "plugin_version", "ref", "size", "zoo_version"}
@@ -55,18 +57,23 @@ def file_change(
 
 def checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
     """Tags, sorted. Raises `RefError` and `OptionError`."""
-    if isinstance(tags, str):
-        raise OptionError("tags are a list of words", asked=f"tags={tags!r}", fix=f'tags=["{tags}"]')
+    if isinstance(tags, str) or not isinstance(tags, Collection):
+        fix = f'tags=["{tags}"]' if isinstance(tags, str) else 'tags=["production"]'
+        raise OptionError("tags are a list of words", asked=f"tags={tags!r}"[:100], fix=fix)
     return tuple(sorted({checked_word(tag, "a tag") for tag in tags}))
 
 
 def checked_metrics(metrics: Mapping[str, float] | None) -> dict[str, float]:
     """Metrics as plain floats. Raises `OptionError`."""
+    if not isinstance(metrics, Mapping | None):
+        raise OptionError(
+            "metrics are finite numbers by name", asked=f"metrics={metrics!r}"[:200], fix='metrics={"top1": 0.9}'
+        )
     kept = {}
     for name, value in (metrics or {}).items():
         try:
             number = math.nan if isinstance(value, str | bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: a tensor of several numbers
             number = math.nan
         if not isinstance(name, str) or not math.isfinite(number):
             raise OptionError(
@@ -74,6 +81,20 @@ def checked_metrics(metrics: Mapping[str, float] | None) -> dict[str, float]:
             )
         kept[name] = number
     return kept
+
+
+def checked_parent(parent: str | tuple[str, str]) -> str | Address:
+    """What a version is said to be made from: the address of another, or the text of a digest. Raises `OptionError`."""
+    pair = isinstance(parent, tuple | list) and len(parent) == 2 and all(isinstance(part, str) for part in parent)
+    if not (pair or isinstance(parent, str)):
+        raise OptionError(
+            "a parent is a registered version or the SHA-256 of weights",
+            asked=f"parent={parent!r}"[:100],
+            fix='parent=("pets", "1.1.0")',
+        )
+    if not isinstance(parent, str):
+        return Address(*parent)
+    return Address.parse(parent) if "@" in parent or parent.startswith(LOCAL) else parent
 
 
 def checked_note(data: str) -> str:
@@ -106,9 +127,22 @@ def zoo_version() -> str:
 
 def _content(record: VersionRecord) -> str:
     """The digest of what makes a version that version, whenever and by whomever it is registered."""
+    return hashlib.sha256(json.dumps(_compared(record), sort_keys=True).encode()).hexdigest()
+
+
+def _compared(record: VersionRecord) -> dict[str, Any]:
     values = {name: value for name, value in record.to_dict().items() if name not in _CIRCUMSTANCES}
     values["saved"] = {name: value for name, value in record.saved.items() if name != "provenance"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return values
+
+
+def _differing(one: VersionRecord, other: VersionRecord) -> str:
+    """The fields that tell two records apart, by the names they are registered under."""
+    names = {}
+    for path in changes(_compared(one), _compared(other)):
+        of_saved = path.removeprefix("saved.").partition(".")[0]
+        names["weights" if of_saved == "sha256" else of_saved] = None
+    return ", ".join(names)
 
 
 def _same(
@@ -125,6 +159,6 @@ def _same(
     raise ZooError(
         f"{record.name} {there.version} is registered already, and nothing registered is overwritten",
         asked=f"{record.name}@{version}",
-        found=f"registered {there.created} by {there.author}",
+        found=f"registered {there.created} by {there.author}, with other {_differing(there, record)}",
         fix=" or ".join(f'version="{text}"' for text in free),
     )

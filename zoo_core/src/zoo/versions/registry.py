@@ -71,8 +71,8 @@ class ModelRegistry:
             weights: tensors by the class's own names.
             tags: words; they stay as they are, unlike aliases.
             metrics: finite numbers by name.
-            parent: what it was made from: the SHA-256 of those weights, or (name, version) here. By default what the
-                model itself was loaded from.
+            parent: what it was made from: the SHA-256 of those weights, or (name, version) or `name@version` here. By
+                default what the model itself was loaded from; of an unchanged copy, the original's parent.
             data: a note on what it was trained on.
 
         Returns:
@@ -83,15 +83,18 @@ class ModelRegistry:
             OptionError, UnsupportedError: a model or values that cannot be kept.
             ZooError: the version is taken, and the next free ones are named; or the registry cannot be written.
         """
+        from zoo.versions.classes import remember
         from zoo.versions.contents import built, described, owner_of, weights_of
 
         checked_name(name)
         wanted = Version.parse(version)
         notes = checked_tags(tags), checked_metrics(metrics), checked_note(data)
+        stated = None if parent is None else self._stated(parent)
         component = built(model, config, weights)
-        saved, origin = described(component), self._parent(parent, component)
+        saved, taken = described(component), self._is_taken(name, wanted)
         distribution, plugin_version = owner_of(component)
-        blob = self._keep(weights_of(component), stored=not self._is_taken(name, wanted))
+        blob = self._keep(weights_of(component), stored=not taken)
+        damaged = taken and self._is_damaged(blob)
         record = VersionRecord(
             name=name,
             version=str(wanted),
@@ -100,7 +103,7 @@ class ModelRegistry:
             size=blob.size,
             tags=notes[0],
             metrics=notes[1],
-            parent=origin,
+            parent=self._origin(component, blob.sha256) if parent is None else stated,
             data=notes[2],
             distribution=distribution,
             plugin_version=plugin_version,
@@ -110,8 +113,10 @@ class ModelRegistry:
         )
         with self._ledger.writing() as connection:
             filed = filing.file_version(connection, record)
-            if self._store.find(filed.sha256, filed.size) is None:  # collected, or lost since it was first registered
+            # Collected, lost or damaged since it was first registered.
+            if damaged or self._store.find(filed.sha256, filed.size) is None:
                 self._store.put(weights_of(component), Wanted(filed.sha256, filed.size))
+        remember(type(component), filed.sha256)
         return filed
 
     @overload
@@ -201,10 +206,11 @@ class ModelRegistry:
         """Let an alias mean again what it meant before its last promotion that still holds; repeated, further back.
 
         Raises:
-            NotFoundError: no such alias, or it has no earlier target. ZooError: it cannot be written.
+            NotFoundError: no such model or alias, or it has no earlier target. ZooError: it cannot be written.
         """
         with self._ledger.writing() as connection:
-            now = selection.last_change(connection, checked_name(name), alias)
+            selection.check_registered(connection, checked_name(name))
+            now = selection.last_change(connection, name, alias)
             if now is None:
                 known = sorted({change.alias for change in selection.history(connection, name, None)})
                 raise NotFoundError(f"{name} has no alias {alias!r}", found=", ".join(known) or "none at all")
@@ -220,9 +226,10 @@ class ModelRegistry:
             return selection.history(connection, name, alias)[-1]
 
     def history(self, name: str, alias: str | None = None) -> Sequence[AliasChange]:
-        """Every change of a model's aliases, or of one of them, oldest first."""
+        """Every change of a model's aliases, or of one of them, oldest first. Raises `NotFoundError`: no such model."""
         with self._ledger.reading() as connection:
-            return selection.history(connection, checked_name(name), alias)
+            selection.check_registered(connection, checked_name(name))
+            return selection.history(connection, name, alias)
 
     def diff(self, before: str, after: str) -> VersionDifference:
         """What differs between two versions, each as `name@selector`. Reads no weights, only their files' headers.
@@ -271,19 +278,25 @@ class ModelRegistry:
             )
         return found
 
-    def _parent(self, given: str | tuple[str, str] | None, component: Component) -> Parent | None:
-        if isinstance(given, tuple):
-            record = self.show(*given)
-            return Parent(sha256=record.sha256, name=record.name, version=record.version)
-        if given is not None:
-            return Parent(sha256=checked_hex(given))
+    def _stated(self, parent: str | tuple[str, str]) -> Parent:
+        address = filing.checked_parent(parent)
+        if isinstance(address, str):
+            return Parent(sha256=checked_hex(address))
+        record = self.show(*address)
+        return Parent(sha256=record.sha256, name=record.name, version=record.version)
+
+    def _origin(self, component: Component, sha256: str) -> Parent | None:
         origin = component.provenance
         if origin is None or not origin.sha256:
             return None
         name = version = ""
         with suppress(RefError):  # a source that somebody wrote by hand
             name, version = Address.parse(origin.source) if origin.source.startswith(LOCAL) else ("", "")
-        return Parent(sha256=origin.sha256, name=name, version=version)
+        if origin.sha256 != sha256:
+            return Parent(sha256=origin.sha256, name=name, version=version)
+        with suppress(NotFoundError, RefError):  # an unchanged copy is no child of itself
+            return self.show(name, version).parent
+        return None
 
     def _keep(self, chunks: Iterator[memoryview], *, stored: bool) -> Blob:
         """Put weights into the store; or, where they will only be compared, tell their digest."""
@@ -294,6 +307,10 @@ class ModelRegistry:
             digest.update(chunk)
             size += len(chunk)
         return Blob(digest.hexdigest(), size, "")
+
+    def _is_damaged(self, blob: Blob) -> bool:
+        found = self._store.find(blob.sha256, blob.size)
+        return found is not None and self._store.digest(found.path) != blob.sha256
 
     def _is_taken(self, name: str, version: Version) -> bool:
         with self._ledger.reading() as connection:

@@ -68,8 +68,23 @@ def history(connection: sqlite3.Connection, name: str, alias: str | None) -> tup
     return tuple(AliasChange(*row) for row in rows)
 
 
-def next_free(connection: sqlite3.Connection, name: str, version: Version) -> tuple[str, str, str]:
-    """The next patch, minor and major version after one that is taken, each beyond everything registered there."""
+def check_registered(connection: sqlite3.Connection, name: str) -> None:
+    """Raises `NotFoundError`: no version has that name."""
+    if not _versions(connection, name):
+        raise _no_such(connection, Address(name))
+
+
+def next_free(connection: sqlite3.Connection, name: str, version: Version) -> tuple[str, ...]:
+    """The next patch, minor and major version after one that is taken, each beyond everything registered there.
+
+    After a pre-release: the next pre-release, and the release where it is free.
+    """
+    if version.pre:
+        taken = {Version.parse(text) for text in _versions(connection, name)}
+        following, release = version.next_pre(), Version(*version.numbers)
+        while following in taken:
+            following = following.next_pre()
+        return (str(following),) if release in taken else (str(following), str(release))
     known = [version, *(Version.parse(text) for text in _versions(connection, name))]
     major, minor, _ = version.numbers
     patch = max(v.patch for v in known if v.numbers[:2] == (major, minor)) + 1

@@ -20,6 +20,7 @@ _IDENTIFIER = rf"(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 _PRE = rf"(?:-({_IDENTIFIER}(?:\.{_IDENTIFIER})*))?"
 _BUILD = r"(?:\+([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?"
 _VERSION = re.compile(rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER}){_PRE}{_BUILD}", re.ASCII)
+_LOOSE = re.compile(r"[vV]?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?([-+].*)?", re.ASCII)
 _PART = re.compile(
     rf"(\^|~|>=|<=|>|<|=)?[ ]*(?:({_NUMBER})(?:\.({_NUMBER}|\*))?(?:\.({_NUMBER}|\*))?{_PRE}{_BUILD}|\*)", re.ASCII
 )
@@ -55,9 +56,9 @@ class Version:
         """A version from its text. Raises `RefError`."""
         match = _VERSION.fullmatch(text) if isinstance(text, str) and len(text) <= MAX_LENGTH else None
         if match is None:
-            raise RefError(
-                "a version has three numbers, as semver.org says", asked=repr(text)[:160], fix='"1.0.0", "2.1.0-rc.1"'
-            )
+            meant = _corrected(text)
+            fix = f'"{meant}"' if meant else '"1.0.0", "2.1.0-rc.1"'
+            raise RefError("a version has three numbers, as semver.org says", asked=repr(text)[:160], fix=fix)
         major, minor, patch, pre, build = match.groups()
         return cls(int(major), int(minor), int(patch), tuple(pre.split(".")) if pre else (), build or "")
 
@@ -65,6 +66,12 @@ class Version:
     def numbers(self) -> tuple[int, int, int]:
         """(major, minor, patch)"""
         return self.major, self.minor, self.patch
+
+    def next_pre(self) -> Version:
+        """The next pre-release of the same three numbers: its last number one up, or a first number behind it."""
+        *before, last = self.pre
+        pre = (*before, str(int(last) + 1)) if last.isdigit() else (*self.pre, "1")
+        return Version(*self.numbers, pre)
 
     def __str__(self) -> str:
         text = f"{self.major}.{self.minor}.{self.patch}"
@@ -117,12 +124,6 @@ class Range(NamedTuple):
             comparisons += bounds
         return cls(text, tuple(comparisons))
 
-    @property
-    def exact(self) -> Version | None:
-        """The version, where the range is one alone."""
-        only = self.comparisons[0] if len(self.comparisons) == 1 else None
-        return only.version if only is not None and only.operator == "=" else None
-
     def admits(self, version: Version) -> bool:
         """Whether a version is in the range."""
         for operator, bound in self.comparisons:
@@ -131,6 +132,16 @@ class Range(NamedTuple):
                 return False
         bounds = [bound for _, bound in self.comparisons]
         return not version.pre or any(bound.pre and bound.numbers == version.numbers for bound in bounds)
+
+
+def _corrected(text: object) -> str | None:
+    """The version that a near miss was meant to be: `v1.0.0`, `1.0`."""
+    loose = _LOOSE.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= MAX_LENGTH else None
+    if loose is None:
+        return None
+    numbers = [str(int(number or 0)) for number in loose.groups()[:3]]
+    meant = ".".join(numbers) + (loose[4] or "")
+    return meant if len(meant) <= MAX_LENGTH and _VERSION.fullmatch(meant) else None
 
 
 def _bounds(
