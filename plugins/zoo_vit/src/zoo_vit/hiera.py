@@ -24,8 +24,7 @@ _BlockIndex = Annotated[int, Field(ge=0, le=4095)]
 
 class HieraConfig(TimmClassifierConfig):
     """Config of `Hiera`. `image_size` is fixed when it is built: sides are multiples of 32. Its positions
-    are not interpolated, here as in timm and in the authors' code: weights serve the image size they were trained
-    at."""
+    are not interpolated, here as in timm: weights serve the image size they were trained at."""
 
     spellings: ClassVar[Mapping[str, str]] = {"stages": "depths"}
     width: Width = Field(96, description="values a token in the first stage; doubled in every further one")
