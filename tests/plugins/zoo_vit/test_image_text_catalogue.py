@@ -127,6 +127,30 @@ def test_zero_shot_figures_say_where_they_come_from() -> None:
         assert metric.conditions.keys() == {"image_size", "text"}
 
 
+def test_every_file_of_timms_is_known_by_its_own_name() -> None:
+    """OpenAI's are published under the plain architectures' names, and computed by those with QuickGELU."""
+    names: dict[str, list[str]] = {}
+    files = {}
+    for model in PLUGIN.models:
+        for published in model.checkpoints:
+            row = f"{model.name}.{published.name}"
+            for alias in published.aliases:
+                names.setdefault(alias, []).append(row)
+            for source in published.sources:
+                if source.startswith("hf://timm/"):
+                    files[source.removeprefix("hf://timm/").partition("@")[0]] = row
+    assert files["vit_base_patch16_clip_224.openai"] == "clip_b_16.openai"
+    assert {file: names.get(file) for file in files} == {file: [row] for file, row in files.items()}
+    # Without a tag it is what timm loads by default.
+    assert names["vit_base_patch16_clip_224"] == ["clip_b_16_classifier.laion2b_ft_in12k_in1k"]
+    assert names["vit_base_patch16_clip_quickgelu_224"] == ["clip_b_16.metaclip_2pt5b"]
+
+
+def test_no_row_asks_for_the_activation_it_has() -> None:
+    asking = {f"{row.name}.{c.name}" for row, c in CHECKPOINTS if "use quickgelu" in c.notes}
+    assert asking == set()
+
+
 def test_every_published_name_leads_to_its_weights() -> None:
     """In one test: each gets a home of its own, and a catalogue read anew."""
     expected = {alias: f"vit/{row.name}.{c.name}@1" for row, c in CHECKPOINTS for alias in c.aliases} | {

@@ -61,7 +61,8 @@ def _from_timm(size: Size) -> Iterator[CheckpointSpec]:
             needs = dict(entry.config)
             if row.input.size != usual:
                 needs["image_size"] = side
-            aliases = (f"{architecture}.{row.name}", *((architecture,) if number == 0 else ()))
+            own = (f"{architecture}.{row.name}", *((architecture,) if number == 0 else ()))
+            aliases = (*own, *(name for name in _file_names(row) if name not in _PUBLISHED))
             yield replace(
                 row,
                 name=name,
@@ -69,7 +70,28 @@ def _from_timm(size: Size) -> Iterator[CheckpointSpec]:
                 aliases=aliases,
                 input=replace(row.input, **entry.input),
                 metrics=row.metrics + entry.metrics.get(row.name, ()),
+                notes="" if row.notes in entry.heeded else row.notes,
             )
+
+
+def _file_names(row: CheckpointSpec) -> Iterator[str]:
+    """timm's names of the files of a row: a file can serve a second architecture of timm, under the first one's."""
+    for source in row.sources:
+        if source.startswith(_HUB):
+            yield source.removeprefix(_HUB).partition("@")[0]
+
+
+_HUB = "hf://timm/"
+_PUBLISHED = frozenset(
+    f"{named.architecture}.{row.name}"
+    for family in FAMILIES
+    for size in family.sizes
+    for entry in size.timm
+    for named in [entry if isinstance(entry, Timm) else Timm(entry)]
+    for row in ARCHITECTURES[named.architecture].checkpoints
+    if not named.tags or row.name in named.tags
+)
+"""What the rows of timm are called here already."""
 
 
 PLUGIN = PluginSpec(

@@ -25,6 +25,9 @@ _HALF = (0.5, 0.5, 0.5)
 _WHOLE = {"crop_pct": 1.0}
 _STRETCHED = {"resize": "stretch", "crop_pct": 1.0}
 
+# timm's note on a file that serves its plain architecture too.
+_ASKS_FOR_QUICK_GELU = "natively QuickGELU, use quickgelu model variant for original results"
+
 
 def _zero_shot(percent: float, side: int, source: str) -> tuple[Metric, ...]:
     conditions = {"image_size": side, "text": "the text tower it was published with"}
@@ -37,7 +40,8 @@ def clip(architecture: str, tags: Mapping[str, float | None]) -> Timm:
     """Towers with their projection: tags of timm, with the figure where there is one."""
     activation, side = "quick_gelu" if "quickgelu" in architecture else "gelu", int(architecture.rpartition("_")[2])
     figures = {tag: _zero_shot(top1, side, OPEN_CLIP_RESULTS) for tag, top1 in tags.items() if top1 is not None}
-    return Timm(architecture, {"activation": activation}, tuple(tags), _WHOLE, figures)
+    heeded = (_ASKS_FOR_QUICK_GELU,) if activation == "quick_gelu" else ()
+    return Timm(architecture, {"activation": activation}, tuple(tags), _WHOLE, figures, heeded=heeded)
 
 
 def siglip(architecture: str, tag: str, percent: float | None = None, side: int = 0) -> Timm:

@@ -12,7 +12,8 @@ class Timm(NamedTuple):
     """An architecture of timm whose weights are this size's, and the config they need beside the size's own. Another
     image size than the size's needs no mention. tags: which of its weights; all of them where none are named. input:
     what the publishers' own preprocessing has otherwise than timm. metrics: by tag, figures that timm does not give.
-    suffix: what its weights' names end in where another architecture has the same tag; its image size if unsaid."""
+    suffix: what its weights' names end in where another architecture has the same tag; its image size if unsaid.
+    heeded: timm's notes that ask for what the config has already."""
 
     architecture: str
     config: Mapping[str, Any] = {}
@@ -20,6 +21,7 @@ class Timm(NamedTuple):
     input: Mapping[str, Any] = {}
     metrics: Mapping[str, tuple[Metric, ...]] = {}
     suffix: str = ""
+    heeded: tuple[str, ...] = ()
 
 
 class Size(NamedTuple):
