@@ -25,8 +25,9 @@ class Classifier(Model):
 
     `forward` returns `logits` (B, K), absent without a head, and `embeddings` (B, D); with `output_features=True` also
     `features`, every feature map (B, C, H, W) in order of depth; with `output_attentions=True` `attentions`, the
-    weights (B, heads, queries, keys) of every attention layer in order (layers that attend within windows have these
-    in the batch, and some keep the heads there); with targets `loss_classification` and `loss`. Targets are class ids
+    weights (B, heads, queries, keys) of every attention layer of its blocks in order, not those of an attention
+    pooling behind them (layers that attend within windows have these in the batch, and some keep the heads there);
+    with targets `loss_classification` and `loss`. Targets are class ids
     (B,) int64 or probabilities (B, K) float.
     """
 
