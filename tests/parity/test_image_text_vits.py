@@ -1,4 +1,6 @@
-"""Image towers of CLIP, SigLIP and InternVL against timm's architectures of the same weights."""
+"""Image towers of CLIP, SigLIP and InternVL against timm's architectures of the same weights: each with one block, and
+one of each shape up to 320 million parameters whole. The larger differ from the next in the shapes of a block and in
+the number of blocks, which their parameters show in `test_image_text_catalogue`."""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from zoo.build.fast_init import without_initialisation
 from zoo.build.weights import load_weights
 from zoo_timm.adapter import TimmBackbone, TimmClassifier
 from zoo_timm.catalog import ARCHITECTURES
-from zoo_vit.rows.image_text import FAMILIES
+from zoo_vit.rows.image_text import CLIP, FAMILIES
 from zoo_vit.rows.row import Timm
 
 TOLERANCE = 1e-5
@@ -42,11 +44,20 @@ SHALLOW = [
     pytest.param(*row, marks=() if row[2] in QUICK else pytest.mark.long, id="-".join(filter(None, names)))
     for names, row in ROWS.items()
 ]
-# The largest differ from the next in the shapes of a block and in the number of blocks, and do not fit everywhere.
+LARGEST = 3.2e8
+
+
+def shape(factory: str, config: dict[str, Any]) -> tuple[object, ...]:
+    """What tells two towers apart, the image's size aside."""
+    own = (config.get(name) for name in ("patch_size", "width", "depth", "heads", "activation"))
+    return (factory, *own)
+
+
+# The first architecture of each shape.
 WHOLE = [
     pytest.param(*row, id="-".join(filter(None, names)))
-    for names, row in ROWS.items()
-    if (ARCHITECTURES[row[2]].params or 0) < 7e8
+    for names, row in {shape(r[0], r[1]): (n, r) for n, r in reversed(ROWS.items())}.values()
+    if (ARCHITECTURES[row[2]].params or 0) < LARGEST
 ]
 
 
@@ -108,11 +119,13 @@ def test_openais_weights_compute_quick_gelu_and_laions_do_not() -> None:
     assert found["openai"] == found["openai_transformers"] == found["laion400m_e32"] == "quick_gelu"
     assert found["laion2b"] == found["laion2b_open_clip"] == found["datacompxl"] == "gelu"
     noted = {
-        (name, c.name): c.config["activation"]
-        for name, model in rows.items()
-        if name.startswith("clip_") and model.task == "features"
-        for c in model.checkpoints
-        if c.format == "timm" and ("natively QuickGELU" in c.notes) != (c.config["activation"] == "quick_gelu")
+        (entry.architecture, published.name): entry.config["activation"]
+        for size in CLIP
+        for entry in size.timm
+        if isinstance(entry, Timm)
+        for published in ARCHITECTURES[entry.architecture].checkpoints
+        if published.name in entry.tags
+        and ("natively QuickGELU" in published.notes) != (entry.config["activation"] == "quick_gelu")
     }
     assert noted == {}
 

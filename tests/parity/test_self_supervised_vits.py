@@ -33,21 +33,21 @@ def long(*values: object) -> Any:
         ("dinov2_vits14", "vit_small_patch14_dinov2", DINOv2, 518),
         long("dinov2_vits14_reg", "vit_small_patch14_reg4_dinov2", DINOv2, 518),
         long("dinov2_vitb14", "vit_base_patch14_dinov2", DINOv2, 518),
-        long("dinov2_vitb14_reg", "vit_base_patch14_reg4_dinov2", DINOv2, 518),
         long("dinov2_vitl14", "vit_large_patch14_dinov2", DINOv2, 518),
-        long("dinov2_vitl14_reg", "vit_large_patch14_reg4_dinov2", DINOv2, 518),
         long("dinov2_vitg14", "vit_giant_patch14_dinov2", DINOv2, 518),
         long("dinov2_vitg14_reg", "vit_giant_patch14_reg4_dinov2", DINOv2, 518),
         ("eva02_ti", "eva02_tiny_patch14_336", EVA02, 336),
         long("eva02_s", "eva02_small_patch14_336", EVA02, 336),
         long("eva02_b", "eva02_base_patch14_448", EVA02, 448),
         long("eva02_l", "eva02_large_patch14_448", EVA02, 448),
-        long("eva02_b", "eva02_base_patch14_224", EVA02, 224),
     ],
 )
 def test_timms_weights_give_timms_tokens(name: str, architecture: str, family: type[Classifier], side: int) -> None:
-    theirs = reference(architecture)
-    options = {} if family is DINOv2 else {"num_classes": theirs.num_classes, "image_size": side}
+    """The giants have two blocks here: whole they differ from that in the number of blocks alone. Registers are the
+    same in every size."""
+    depth = {"depth": 2} if "giant" in architecture else {}
+    theirs = reference(architecture, **depth)
+    options = depth if family is DINOv2 else {"num_classes": theirs.num_classes, "image_size": side}
     with without_initialisation():
         ours = family({**CONFIGS[name], **options}).eval()
     report = load_weights(ours, theirs.state_dict(), format="timm", source="timm")
