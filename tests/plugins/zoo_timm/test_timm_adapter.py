@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 from zoo.errors import InputError, OptionError, UnsupportedError
 from zoo_timm.adapter import TimmBackbone, TimmModel
+from zoo_timm.encoders import build_encoder
 
 IMAGES = torch.rand(2, 3, 64, 64)
 
@@ -253,6 +255,96 @@ def test_a_reset_head_has_the_models_dtype() -> None:
     model.reset_head(3)
     logits = model(torch.rand(1, 3, 160, 160, dtype=torch.bfloat16))["logits"]
     assert logits.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("head", [None, lambda x: x, 10])
+def test_what_is_no_module_is_no_head(head: object) -> None:
+    model = TimmModel(architecture="test_resnet", num_classes=5)
+    with pytest.raises(InputError, match="a head is a module") as caught:
+        model.head = head
+    assert "reset_head(0)" in str(caught.value.fix)
+    with pytest.raises(InputError, match="logits"):
+        model.head = nn.Unflatten(1, (8, 12))
+    assert model.num_classes == 5
+
+
+def test_a_head_of_another_dtype_or_device_is_refused_and_not_moved() -> None:
+    model = TimmModel(architecture="test_resnet", num_classes=5).to(torch.bfloat16)
+    head = nn.Linear(96, 3)
+    with pytest.raises(InputError, match="bfloat16") as caught:
+        model.head = head
+    assert caught.value.fix == 'head.to("cpu", torch.bfloat16)'
+    with pytest.raises(InputError, match="device"):
+        model.head = nn.Linear(96, 3, device="meta", dtype=torch.bfloat16)
+    model.head = head.to("cpu", torch.bfloat16)
+    assert model.num_classes == 3
+
+
+@pytest.mark.parametrize("number", ["10", 2.5, None, True])
+def test_a_number_of_classes_that_is_none_is_refused_and_changes_nothing(number: object) -> None:
+    model = TimmModel(architecture="test_resnet", num_classes=5)
+    with pytest.raises(OptionError, match="number"):
+        model.reset_head(number)
+    assert model.num_classes == 5
+    assert model.head.out_features == 5
+
+
+def test_a_reset_head_leaves_the_dtypes_of_everything_else() -> None:
+    model = TimmModel(architecture="test_resnet", num_classes=5).to(torch.bfloat16)
+    model.encoder.layer1.float()
+    before = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    model.reset_head(3)
+    assert {name: tensor.dtype for name, tensor in model.state_dict().items()} == before
+    assert set(before.values()) >= {torch.bfloat16, torch.float32}
+
+
+def test_a_replaced_first_layer_says_which_dtype_images_have() -> None:
+    model = TimmModel(architecture="test_resnet", num_classes=5).eval()
+    model.encoder.conv1[0] = nn.Conv2d(3, model.encoder.conv1[0].out_channels, 3, 2, 1)
+    model.to(torch.bfloat16)
+    assert model(IMAGES.to(torch.bfloat16))["logits"].dtype == torch.bfloat16
+    model.float().encoder.conv1 = nn.Conv2d(3, 32, 3, 2, 1)  # of another build: no such path any more
+    assert model(IMAGES)["logits"].shape == (2, 5)
+
+
+def test_images_on_another_device_than_the_weights_are_refused() -> None:
+    model = TimmModel(architecture="test_resnet", num_classes=5)
+    with pytest.raises(InputError, match="on cpu") as caught:
+        model(IMAGES.to("meta"))
+    assert caught.value.fix == 'images.to("cpu")'
+
+
+def test_attentions_come_from_a_pass_without_checkpointing() -> None:
+    model = TimmModel(architecture="test_vit", num_classes=5).train()
+    model.encoder.set_grad_checkpointing(True)
+    images = torch.rand(1, 3, 32, 32)
+    outputs = model(images, output_attentions=True)
+    outputs["logits"].sum().backward()
+    plain = TimmModel(architecture="test_vit", num_classes=5).eval()
+    assert len(outputs["attentions"]) == len(plain(images, output_attentions=True)["attentions"])
+    assert model.encoder.grad_checkpointing
+
+
+def test_a_width_that_is_not_whole_heads_is_told_in_the_configs_words() -> None:
+    options = {"embed_dim": 100, "num_heads": 3, "img_size": 96}
+    with pytest.raises(OptionError) as caught:
+        build_encoder("vit_tiny_patch16_224", options)
+    assert "width=100" in str(caught.value)
+    assert "heads=3" in str(caught.value)
+    assert "num_heads" not in str(caught.value)
+    assert caught.value.fix == "heads=2, or width=102"
+
+
+def test_a_size_is_tried_once_and_its_own_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *args, **options: built.append(1) or create(*args, **options))
+    with torch.device("meta"):
+        build_encoder("vit_tiny_patch16_224", {"img_size": 224, "depth": 1})
+        assert len(built) == 1
+        for _ in range(2):
+            build_encoder("vit_tiny_patch16_224", {"img_size": (48, 80), "depth": 1})
+    assert len(built) == 4
 
 
 def test_a_plain_encoder_is_a_backbone_and_says_so_elsewhere() -> None:

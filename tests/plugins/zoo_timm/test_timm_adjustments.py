@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import pickle
+import sys
 from importlib import import_module
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -12,6 +17,7 @@ from torch import nn
 from zoo.build.weights import load_weights
 from zoo.errors import InputError, OptionError
 from zoo_timm.adapter import TimmBackbone, TimmModel
+from zoo_timm.adjustments import ComputedBiases
 from zoo_timm.encoders import build_encoder
 
 DINO = "vit_small_patch14_reg4_dinov2"
@@ -101,3 +107,34 @@ def test_hidden_layers_say_how_they_hold_an_image():
     }
     for architecture, expected in layouts.items():
         assert TimmModel(architecture=architecture).layout == expected, architecture
+
+
+BIASED = ["tiny_vit_5m_224", "levit_128s"]
+
+
+@pytest.mark.parametrize("architecture", BIASED)
+def test_attention_biases_are_those_of_the_weights_in_every_pass(architecture):
+    model = TimmModel(architecture=architecture, num_classes=3).eval()
+    images = torch.randn(1, 3, 224, 224)
+    reference = timm.create_model(architecture, num_classes=3).eval()
+    for name, tensor in reference.named_parameters():
+        if name.endswith("attention_biases"):
+            nn.init.normal_(tensor)
+    model(images)["logits"].sum().backward()
+    model(images)["logits"].sum().backward()  # the graph of the first pass is gone by now
+    model.encoder.load_state_dict(reference.state_dict())
+    assert torch.allclose(model(images)["logits"], reference(images), atol=1e-5)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(copied(images)["logits"], model(images)["logits"])
+
+
+def test_no_attention_of_timm_keeps_its_biases():
+    """Every timm class that has such a cache is found in some model, and exchanged."""
+    small = ["efficientvit_m0", "efficientformer_l1", "efficientformerv2_s0", *BIASED]
+    with torch.device("meta"):
+        encoders = [build_encoder(architecture, {}) for architecture in small]
+    modules = [m for encoder in encoders for m in encoder.modules() if hasattr(m, "attention_bias_cache")]
+    assert all(isinstance(module, ComputedBiases) for module in modules)
+    sources = {m.__name__: inspect.getsource(m) for m in list(sys.modules.values()) if "timm.models." in m.__name__}
+    keeping = sum(source.count("attention_bias_cache: ") for source in sources.values())
+    assert len({type(module) for module in modules}) == keeping

@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 import timm
 import torch
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from zoo.build.fast_init import without_initialisation
@@ -175,6 +176,75 @@ def test_positions_are_resized_too_where_another_grid_has_as_many() -> None:
     tensors = published("vit_tiny_patch16_224")
     model = TimmModel(architecture="vit_tiny_patch16_224", image_size=(112, 448))
     assert list(model.key_maps()["timm"].load(tensors).adapted) == ["encoder.pos_embed"]
+
+
+class TheirViT(TimmClassifier):
+    Config = TimmClassifierConfig
+
+    @classmethod
+    def architecture(cls, config: TimmClassifierConfig) -> str:
+        return "vit_tiny_patch16_384"
+
+    @classmethod
+    def arguments(cls, config: TimmClassifierConfig) -> dict[str, int]:
+        return {"depth": 1}
+
+    @classmethod
+    def published(cls, config: TimmClassifierConfig) -> dict[str, KeyMap]:
+        return {"theirs": KeyMap(Prefix("net.", ""))}
+
+
+@pytest.mark.parametrize("layout", ["theirs", "timm"])
+def test_as_many_positions_of_a_square_grid_are_interpolated_whatever_the_architectures_own_size(layout: str) -> None:
+    # The architecture's own size is 384 here, so the file's 14 x 14 is known from its number alone.
+    tensors = published("vit_tiny_patch16_384", img_size=224, depth=1)
+    prefix = "net." if layout == "theirs" else ""
+    model = TheirViT(image_size=(112, 448))
+    state = model.key_maps()[layout].load({prefix + name: tensor for name, tensor in tensors.items()})
+    assert list(state.adapted) == ["encoder.pos_embed"]
+    assert state.origins["encoder.pos_embed"] == f"{prefix}pos_embed"
+    expected = resample_abs_pos_embed(tensors["pos_embed"], [7, 28], [14, 14], num_prefix_tokens=1)
+    assert torch.allclose(state.tensors["encoder.pos_embed"], expected, atol=1e-6)
+    square = TheirViT(image_size=224).key_maps()[layout]
+    unchanged = square.load({prefix + name: tensor for name, tensor in tensors.items()})
+    assert torch.equal(unchanged.tensors["encoder.pos_embed"], tensors["pos_embed"])
+
+
+def test_a_native_file_keeps_the_positions_of_the_oblong_size_it_was_saved_at() -> None:
+    saved = TheirViT(image_size=(112, 448)).state_dict()
+    state = TheirViT(image_size=(112, 448)).key_maps()["native"].load(saved)
+    assert state.adapted == {}
+    assert torch.equal(state.tensors["encoder.pos_embed"], saved["encoder.pos_embed"])
+
+
+def test_oblong_positions_that_cannot_be_resized_are_called_that() -> None:
+    saved = TheirViT(image_size=(160, 224)).state_dict()
+    with pytest.raises(FormatError, match="no square grid") as caught:
+        TheirViT(image_size=224).key_maps()["native"].load(saved)
+    assert caught.value.found == "140 positions"
+    assert "image_size=(height, width)" in str(caught.value.fix)
+
+
+def test_the_files_own_channels_are_reported_and_suggested() -> None:
+    grey = TimmModel(architecture="test_resnet", in_chans=1).state_dict()
+    for channels in (2, 3):
+        state = TimmModel(architecture="test_resnet", in_chans=channels).key_maps()["native"].load(grey)
+        assert state.adapted == {"encoder.conv1.0.weight": f"1 input channels to {channels}"}
+    with torch.device("meta"):
+        moved = TimmModel(architecture="tresnet_m").state_dict()  # 16 pixels of each channel: (D, 48, h, w)
+        state = TimmModel(architecture="tresnet_m", in_chans=1).key_maps()["native"].load(moved)
+        assert list(state.adapted.values()) == ["3 input channels to 1"]
+        flat = TimmModel(architecture="naflexvit_base_patch16_gap", in_chans=2)
+        with pytest.raises(FormatError, match="to 3 channels") as caught:
+            TimmModel(architecture="naflexvit_base_patch16_gap").key_maps()["native"].load(flat.state_dict())
+    assert (caught.value.found, caught.value.fix) == ("2 channels in the file", "in_chans=2")
+
+
+def test_a_first_layer_of_another_width_is_not_called_a_matter_of_channels() -> None:
+    tensors = TimmModel(architecture="test_resnet").state_dict()
+    tensors["encoder.conv1.0.weight"] = torch.zeros(5, 3, 3, 3)
+    state = TimmModel(architecture="test_resnet").key_maps()["native"].load(tensors)
+    assert state.adapted == {}
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,13 @@ from zoo_timm.encoders import (
     classifier_of,
     classifier_path,
     encoder_input,
+    first_parameter,
     hidden_layout,
-    owner_of_first_parameter,
+    number_of_classes,
+    path_of_first_parameter,
     reset_classifier,
     set_classifier,
+    without_checkpointing,
 )
 from zoo_timm.maps import choose_maps, map_table
 from zoo_timm.weights import EncoderFormat, NativeFormat, TimmFormat
@@ -116,7 +119,7 @@ class TimmClassifier(Classifier):
         options = _encoder_options(config, config.num_classes)
         self.encoder = build_encoder(self.architecture(config), {**options, **self.arguments(config)})
         self.input_spec = self._takes = encoder_input(self.encoder, config.image_size)
-        self._first = owner_of_first_parameter(self.encoder)  # in a tuple, so that it is not filed as a submodule
+        self._first = path_of_first_parameter(self.encoder)
         self._classifier = classifier_path(self.encoder)
         self.layout = hidden_layout(self.encoder)
 
@@ -156,11 +159,12 @@ class TimmClassifier(Classifier):
         output_features: bool = False,
         output_attentions: bool = False,
     ) -> dict[str, Any]:
-        check_images(images, self._takes, getattr(*self._first))
+        check_images(images, self._takes, first_parameter(self.encoder, self._first))
         outputs: dict[str, Any] = {}
         trunk = self._with_maps if output_features else self._without_maps
         if output_attentions:
-            (tokens, maps), outputs["attentions"] = with_attentions(trunk, images)
+            with without_checkpointing(self.encoder):
+                (tokens, maps), outputs["attentions"] = with_attentions(trunk, images)
         else:
             tokens, maps = trunk(images)
         if output_features:
@@ -181,7 +185,7 @@ class TimmClassifier(Classifier):
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → one vector an image (B, D): what the classifier sees."""
-        check_images(images, self._takes, getattr(*self._first))
+        check_images(images, self._takes, first_parameter(self.encoder, self._first))
         embeddings: Tensor = self.encoder.forward_head(self.encoder.forward_features(images), pre_logits=True)
         return embeddings
 
@@ -192,9 +196,9 @@ class TimmClassifier(Classifier):
 
     def reset_head(self, num_classes: int) -> None:
         """A freshly initialised classifier for that many classes; 0 takes it away."""
-        self.config = self.config.replace(num_classes=num_classes)
-        self.label_space = None
-        reset_classifier(self.encoder, num_classes)
+        config = self.config.replace(num_classes=number_of_classes(num_classes))
+        reset_classifier(self.encoder, config.num_classes)
+        self.config, self.label_space = config, None
         self._classifier = classifier_path(self.encoder)
 
     @classmethod
@@ -252,14 +256,14 @@ class TimmBackbone(Backbone):
         options = _encoder_options(config, num_classes=0)
         self.encoder = build_encoder(config.architecture, {**options, **config.arguments})
         self.input_spec = self._takes = encoder_input(self.encoder, config.image_size)
-        self._first = owner_of_first_parameter(self.encoder)  # in a tuple, so that it is not filed as a submodule
+        self._first = path_of_first_parameter(self.encoder)
         table = map_table(self.encoder)
         self.indices = choose_maps(table, config.out_indices, config.architecture)
         self.channels = tuple(table[i].channels for i in self.indices)
         self.strides = tuple(table[i].stride for i in self.indices)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        check_images(images, self._takes, getattr(*self._first))
+        check_images(images, self._takes, first_parameter(self.encoder, self._first))
         return self.encoder.forward_intermediates(
             images, indices=list(self.indices), output_fmt="NCHW", intermediates_only=True, stop_early=True
         )
@@ -267,7 +271,7 @@ class TimmBackbone(Backbone):
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → one vector an image (B, D): what the classifier of the whole model sees."""
         classifier_of(self.encoder)
-        check_images(images, self._takes, getattr(*self._first))
+        check_images(images, self._takes, first_parameter(self.encoder, self._first))
         return self.encoder.forward_head(self.encoder.forward_features(images), pre_logits=True)
 
     def key_maps(self) -> Mapping[str, StateMap]:

@@ -7,6 +7,8 @@
     position_offset      DINOv2's own code interpolates without antialiasing and by (side + 0.1) / side
     pad_before_shift     a map that Swin's windows do not fill is padded before it is shifted, as transformers and
                          torchvision do; timm shifts first
+
+`compute_biases` is for every encoder: none keeps attention biases from one pass to the next.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.models import efficientformer, efficientformer_v2, efficientvit_msra, levit, tiny_vit
 from timm.models.swin_transformer import SwinTransformerBlock
 from timm.models.swin_transformer_v2 import SwinTransformerV2Block
 from timm.models.vision_transformer import VisionTransformer
@@ -45,6 +48,69 @@ def adjust(encoder: nn.Module, values: Mapping[str, Any]) -> None:
         encoder.position_offset = values.get("position_offset", 0.0)
     if values.get("pad_before_shift"):
         _pad_before_shift(encoder)
+
+
+def compute_biases(encoder: nn.Module) -> None:
+    """Have LeViT and its kin compute their attention biases in every pass.
+
+    In evaluation timm keeps those of the first pass: they outlive weights loaded later, carry a graph that is freed by
+    the first backward pass, and cannot be copied.
+    """
+    for module in encoder.modules():
+        if type(module) in _COMPUTED:
+            module.__class__ = _COMPUTED[type(module)]  # the same parameters
+
+
+class ComputedBiases:
+    """Attention whose biases (heads, queries, keys) are looked up anew in every pass."""
+
+    attention_biases: Tensor
+    attention_bias_idxs: Tensor
+
+    def get_attention_biases(self, device: torch.device) -> Tensor:
+        return self.attention_biases[:, self.attention_bias_idxs]
+
+
+class LevitAttention(ComputedBiases, levit.Attention):
+    """Of LeViT."""
+
+
+class LevitAttentionDownsample(ComputedBiases, levit.AttentionDownsample):
+    """Of LeViT, between its stages."""
+
+
+class TinyVitAttention(ComputedBiases, tiny_vit.Attention):
+    """Of TinyViT."""
+
+
+class EfficientVitAttention(ComputedBiases, efficientvit_msra.CascadedGroupAttention):
+    """Of Microsoft's EfficientViT."""
+
+
+class EfficientFormerAttention(ComputedBiases, efficientformer.Attention):
+    """Of EfficientFormer."""
+
+
+class EfficientFormerV2Attention(ComputedBiases, efficientformer_v2.Attention2d):
+    """Of EfficientFormerV2."""
+
+
+class EfficientFormerV2AttentionDownsample(ComputedBiases, efficientformer_v2.Attention2dDownsample):
+    """Of EfficientFormerV2, between its stages."""
+
+
+_COMPUTED: Mapping[type[nn.Module], type[nn.Module]] = {
+    kind.__bases__[1]: kind
+    for kind in (
+        LevitAttention,
+        LevitAttentionDownsample,
+        TinyVitAttention,
+        EfficientVitAttention,
+        EfficientFormerAttention,
+        EfficientFormerV2Attention,
+        EfficientFormerV2AttentionDownsample,
+    )
+}
 
 
 class InterpolatedPositions(VisionTransformer):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import functools
+import operator
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +20,7 @@ from torch import Tensor, nn
 from zoo.errors import InputError, OptionError, UnsupportedError
 from zoo.models.model import Layout, evaluating
 from zoo.specs import InputSpec
-from zoo_timm.adjustments import ADJUSTMENTS, adjust
+from zoo_timm.adjustments import ADJUSTMENTS, adjust, compute_biases
 from zoo_timm.inputs import input_spec
 from zoo_timm.maps import map_table
 
@@ -85,26 +89,55 @@ def build_encoder(architecture: str, options: Mapping[str, Any]) -> nn.Module:
     if not cfg.fixed_input_size:
         chosen.pop("img_size", None)  # nothing in it depends on the size
     try:
-        if "img_size" in chosen:
-            _try_size(architecture, chosen)
+        if _sides(chosen.get("img_size", cfg.input_size[1:])) != tuple(cfg.input_size[1:]):
+            given = tuple(sorted((n, tuple(v) if isinstance(v, list) else v) for n, v in chosen.items()))
+            _try_size(architecture, given)
         encoder = timm.create_model(architecture, **chosen)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise OptionError(
-            f"timm cannot build {architecture}: {error}",
-            asked=", ".join(f"{name}={value!r}" for name, value in chosen.items()),
-            fix=f"image_size={cfg.input_size[1]}" if "img_size" in chosen else "leave out what it does not take",
+            f"timm cannot build {architecture}: {_in_our_words(str(error))}",
+            asked=_in_our_words(", ".join(f"{name}={value!r}" for name, value in chosen.items())),
+            fix=_heads_fix(chosen) or (f"image_size={cfg.input_size[1]}" if "img_size" in chosen else _LEAVE_OUT),
         ) from error
     adjust(encoder, adjustments)
+    compute_biases(encoder)
     return encoder
 
 
-def _try_size(architecture: str, options: Mapping[str, Any]) -> None:
+_LEAVE_OUT = "leave out what it does not take"
+
+# timm's names of arguments, and what our configs call them.
+_OUR_WORDS = {
+    "embed_dim": "width",
+    "num_heads": "heads",
+    "num_layers": "depth",
+    "img_size": "image_size",
+}
+
+
+def _in_our_words(text: str) -> str:
+    return re.sub("|".join(rf"\b{name}\b" for name in _OUR_WORDS), lambda match: _OUR_WORDS[match[0]], text)
+
+
+def _heads_fix(options: Mapping[str, Any]) -> str | None:
+    """What to type where the width is not that many whole heads."""
+    width, heads = options.get("embed_dim"), options.get("num_heads")
+    if not (isinstance(width, int) and isinstance(heads, int) and heads > 0 and width % heads):
+        return None
+    return f"heads={max(n for n in range(1, heads) if width % n == 0)}, or width={_up(width, heads)}"
+
+
+def _sides(size: int | Sequence[int]) -> tuple[int, ...]:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+@functools.lru_cache(maxsize=256)
+def _try_size(architecture: str, options: tuple[tuple[str, Any], ...]) -> None:
     """Run the architecture once on the meta device at the size asked for: many build for sizes they cannot take."""
-    size = options["img_size"]
-    height, width = (size, size) if isinstance(size, int) else size
+    given = dict(options)
     with torch.device("meta"), torch.no_grad():
-        encoder = timm.create_model(architecture, **options).eval()
-        encoder.forward_features(torch.empty(1, options.get("in_chans", 3), height, width))
+        encoder = timm.create_model(architecture, **given).eval()
+        encoder.forward_features(torch.empty(1, given.get("in_chans", 3), *_sides(given["img_size"])))
 
 
 def encoder_input(encoder: nn.Module, image_size: int | tuple[int, int] | None) -> InputSpec:
@@ -140,11 +173,31 @@ def size_divisor(encoder: nn.Module) -> int:
     return coarsest if family in _WHOLE_CELLS else _CELLS.get(family, 1)
 
 
-def owner_of_first_parameter(encoder: nn.Module) -> tuple[nn.Module, str]:
-    """The module and the name of a parameter, whose dtype is the encoder's. Found once: looking through all modules in
-    every forward pass would cost a small network a hundredth of its time."""
-    path, _, name = next(iter(encoder.named_parameters()))[0].rpartition(".")
-    return encoder.get_submodule(path), name
+def path_of_first_parameter(encoder: nn.Module) -> tuple[str, ...]:
+    """Where the parameter sits whose dtype is the encoder's, for `first_parameter`."""
+    return tuple(next(iter(encoder.named_parameters()))[0].split("."))
+
+
+def first_parameter(encoder: nn.Module, path: tuple[str, ...]) -> Tensor:
+    """The parameter at that path now, or the first one where a layer of another build took its place. Looking through
+    the modules in every forward pass would cost a small network a hundredth of its time."""
+    found: Any = encoder
+    for name in path:
+        found = getattr(found, name, None)
+    return found if isinstance(found, Tensor) else next(encoder.parameters())
+
+
+@contextmanager
+def without_checkpointing(encoder: nn.Module) -> Iterator[None]:
+    """No gradient checkpointing meanwhile: what is recorded of a pass is not there when a block is run again."""
+    checkpointed = [module for module in encoder.modules() if getattr(module, "grad_checkpointing", False)]
+    for module in checkpointed:
+        module.grad_checkpointing = False
+    try:
+        yield
+    finally:
+        for module in checkpointed:
+            module.grad_checkpointing = True
 
 
 def check_images(images: Tensor, spec: InputSpec, weights: Tensor) -> None:
@@ -165,6 +218,12 @@ def check_images(images: Tensor, spec: InputSpec, weights: Tensor) -> None:
             "expected preprocessed images of a floating-point dtype",
             found=f"{images.dtype}",
             fix="model.predict(images) preprocesses photographs",
+        )
+    if images.device != weights.device and weights.device.type != "meta":
+        raise InputError(
+            f"expected images on {weights.device}, as the weights are",
+            found=f"{images.device}",
+            fix=f'images.to("{weights.device}")',
         )
     if images.dtype != weights.dtype and not torch.is_autocast_enabled(images.device.type):
         raise InputError(
@@ -224,15 +283,38 @@ def head_prefixes(encoder: nn.Module) -> tuple[str, ...]:
     return tuple(f"{path}." for path in _WHOLE_HEADS.get(type(encoder).__name__, paths))
 
 
+def number_of_classes(asked: object) -> int:
+    """A number of outputs, of whatever integer type. Raises `OptionError` for anything else."""
+    try:
+        if isinstance(asked, (bool, Tensor)):
+            raise TypeError("none of these counts anything")
+        return operator.index(asked)  # type: ignore[arg-type]  # what it is not for is the error below
+    except TypeError as error:
+        raise OptionError(
+            "a number of classes is a whole number", asked=f"num_classes={asked!r}", fix="model.reset_head(10)"
+        ) from error
+
+
 def reset_classifier(encoder: nn.Module, num_classes: int) -> None:
-    """A fresh classifier, where the encoder's parameters live; 0 takes it away."""
+    """A fresh classifier, of the device and dtype of the one before; 0 takes it away. Nothing else is moved."""
     classifier_of(encoder)
-    here = next(encoder.parameters())
+    here, modules, own = _near_the_head(encoder), list(encoder.modules()), list(encoder.parameters())
+    kept, known = set(map(id, modules)), set(map(id, own))  # of objects that the lists above keep alive
     if type(encoder).__name__ in _FORGETS_DISTILLATION:
         encoder.reset_classifier(num_classes, distillation=encoder.head.distillation)
     else:
         encoder.reset_classifier(num_classes)
-    encoder.to(device=here.device, dtype=here.dtype)
+    for module in encoder.modules():
+        if id(module) not in kept:
+            module.to(device=here.device, dtype=here.dtype)
+    for parameter in encoder.parameters():
+        if id(parameter) not in known:
+            parameter.data = parameter.data.to(device=here.device, dtype=here.dtype)
+
+
+def _near_the_head(encoder: nn.Module) -> Tensor:
+    """The classifier's last parameter, or without a classifier the trunk's."""
+    return next(p for p in reversed(list(encoder.parameters())) if p.is_floating_point())
 
 
 def set_classifier(encoder: nn.Module, path: str | None, classifier: nn.Module) -> int:
@@ -243,15 +325,28 @@ def set_classifier(encoder: nn.Module, path: str | None, classifier: nn.Module) 
 
     Raises:
         UnsupportedError: this family's head is not one module over embeddings.
-        InputError: the module does not take the encoder's embeddings.
+        InputError: no module, or one that does not take the encoder's embeddings as they come.
     """
+    if not isinstance(classifier, nn.Module):
+        raise InputError(
+            "a head is a module that turns embeddings into logits",
+            found=f"{type(classifier).__name__}",
+            fix="model.reset_head(0) takes the head away; nn.Linear(…) or a module of your own is one",
+        )
     if path is None:
         raise UnsupportedError(
             f"the head of {type(encoder).__name__} is not one module over embeddings",
             fix="model.reset_head(num_classes)",
         )
     width = encoder.head_hidden_size
-    parameter = next(classifier.parameters(), torch.empty(0))
+    here = _near_the_head(encoder)
+    parameter = next((p for p in classifier.parameters() if p.is_floating_point()), torch.empty(0))
+    if parameter.numel() and (parameter.device, parameter.dtype) != (here.device, here.dtype):
+        raise InputError(
+            f"the new head is not of the model's device and dtype: {here.device}, {here.dtype}",
+            found=f"{parameter.device}, {parameter.dtype}",
+            fix=f'head.to("{here.device}", {here.dtype})',
+        )
     with evaluating(classifier), torch.no_grad():
         try:
             outputs = classifier(torch.zeros(1, width, device=parameter.device, dtype=parameter.dtype))
@@ -261,6 +356,12 @@ def set_classifier(encoder: nn.Module, path: str | None, classifier: nn.Module) 
                 found=str(error).splitlines()[0],
                 fix=f"nn.Linear({width}, num_classes)",
             ) from error
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+        raise InputError(
+            "a head gives logits (B, num_classes)",
+            found=f"{tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"{type(outputs).__name__}",
+            fix=f"nn.Linear({width}, num_classes)",
+        )
     encoder.set_submodule(path, classifier)
     encoder.num_classes = 0 if isinstance(classifier, nn.Identity) else int(outputs.shape[-1])
     return encoder.num_classes

@@ -7,11 +7,13 @@ is done but adding `encoder.`; otherwise the family's own conversion in timm is 
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
 import timm
+from timm.layers import resample_abs_pos_embed
 from timm.models import get_model_input_config
 from timm.models._manipulate import adapt_input_conv
 from torch import Tensor, nn
@@ -50,8 +52,8 @@ class TimmFormat:
         state = MappedState(dict(tensors), {}, {})
         if not in_todays_layout(self.encoder, tensors):
             convert = conversion(self.encoder, self.architecture)
-            state = state if convert is None else _converted(convert, tensors, self.architecture)
-        return fit(self.encoder, state)
+            state = state if convert is None else _converted(self.encoder, convert, tensors, self.architecture)
+        return fit(self.encoder, regridded(self.encoder, self.architecture, state))
 
     def save(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Native → the names timm's model has in memory, which timm loads as they are."""
@@ -66,7 +68,8 @@ class EncoderFormat:
 
     def load(self, tensors: Mapping[str, Tensor]) -> MappedState:
         """Published → native."""
-        return fit(self.encoder, resized(self.encoder, self.architecture, self.keys.load(tensors)))
+        state = resized(self.encoder, self.architecture, self.keys.load(tensors))
+        return fit(self.encoder, regridded(self.encoder, self.architecture, state))
 
     def save(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Native → published."""
@@ -74,7 +77,11 @@ class EncoderFormat:
 
 
 class NativeFormat:
-    """A component's own state dict ↔ itself: less a classifier it does not have, for other channels and sizes."""
+    """A component's own state dict ↔ itself: less a classifier it does not have, for other channels and sizes.
+
+    A file does not say which grid its positions are. As many as the component has are taken to be the component's: it
+    may have been saved at this very image size, also where that is oblong. Another number is taken to be a square.
+    """
 
     def __init__(self, encoder: nn.Module, architecture: str) -> None:
         self.encoder, self.architecture = encoder, architecture
@@ -106,13 +113,56 @@ def resized(encoder: nn.Module, architecture: str, state: MappedState) -> Mapped
         return state
     # timm tells an older layout by a classifier that has another name, or none.
     placeholders = {n: tensor for n, tensor in own.items() if n.startswith(heads) and n not in state.tensors}
-    converted = _converted(convert, {**state.tensors, **placeholders}, architecture)
+    converted = _converted(encoder, convert, {**state.tensors, **placeholders}, architecture)
     return MappedState(
         {name: tensor for name, tensor in converted.tensors.items() if name not in placeholders},
         {**state.skipped, **{state.origins.get(name, name): why for name, why in converted.skipped.items()}},
         {**state.adapted, **converted.adapted},
         {name: state.origins.get(origin, origin) for name, origin in converted.origins.items()},
     )
+
+
+def regridded(encoder: nn.Module, architecture: str, state: MappedState) -> MappedState:
+    """Published positions of another grid that has as many cells as the encoder's (14 x 14 and 7 x 28) → this grid's.
+    Numbers are all that `resized` and timm's conversions see."""
+    name, grid, prefix = _position_table(encoder)
+    table = state.tensors.get(name)
+    if table is None or name in state.adapted or table.shape != encoder.get_parameter(name).shape:
+        return state
+    published = _published_grid(encoder, table.shape[1] - prefix)
+    if published in (None, grid):
+        return state
+    options = getattr(conversion(encoder, architecture), "keywords", {})
+    how = {word: options[word] for word in ("interpolation", "antialias", "align_corners") if word in options}
+    table = resample_abs_pos_embed(table, list(grid), list(published), num_prefix_tokens=prefix, **how)
+    was = " x ".join(map(str, published))
+    return state._replace(
+        tensors={**state.tensors, name: table},
+        adapted={**state.adapted, name: f"positions of a {was} grid to {grid[0]} x {grid[1]}"},
+    )
+
+
+def _position_table(encoder: nn.Module) -> tuple[str, tuple[int, int], int]:
+    """Name of the table (1, prefix + rows * columns, D) of absolute positions, its (rows, columns) and the number of
+    prefix tokens in it; no name where there is no such table."""
+    for name, patches in (("pos_embed", "patch_embed"), ("patch_pos", "pixel_embed")):
+        table, grid = getattr(encoder, name, None), getattr(getattr(encoder, patches, None), "grid_size", None)
+        if isinstance(table, nn.Parameter) and table.ndim == 3 and grid is not None:
+            prefix = table.shape[1] - grid[0] * grid[1]
+            if 0 <= prefix <= getattr(encoder, "num_prefix_tokens", 1):
+                return name, tuple(grid), prefix
+    return "", (0, 0), 0
+
+
+def _published_grid(encoder: nn.Module, cells: int) -> tuple[int, int] | None:
+    """The grid of a published table: the architecture's own, else a square; None where it can be neither."""
+    size = encoder.pretrained_cfg["input_size"][1:]
+    patch = getattr(getattr(encoder, "patch_embed", None), "patch_size", (1, 1))
+    own = (size[0] // patch[0], size[1] // patch[1])
+    if own[0] * own[1] == cells:
+        return own
+    side = math.isqrt(cells)
+    return (side, side) if side * side == cells else None
 
 
 def fit(encoder: nn.Module, state: MappedState) -> MappedState:
@@ -128,9 +178,10 @@ def fit(encoder: nn.Module, state: MappedState) -> MappedState:
         if name not in own and name.startswith(heads):
             skipped[state.origins.get(name, name)] = "the published classifier; this model has none"
             continue
-        if name in first and name in own and tensor.shape != own[name].shape:
-            tensor = _for_channels(encoder, name, tensor)
-            adapted[PREFIX + name] = f"{encoder.pretrained_cfg['input_size'][0]} input channels to {encoder.in_chans}"
+        channels = _channels(encoder, own[name], tensor) if name in first and name in own else None
+        if channels not in (None, encoder.in_chans):
+            adapted[PREFIX + name] = f"{channels} input channels to {encoder.in_chans}"
+            tensor = _for_channels(name, tensor, channels, encoder.in_chans)
         tensors[PREFIX + name] = tensor
     return MappedState(tensors, skipped, adapted, origins)
 
@@ -176,10 +227,13 @@ def _crossvit_conversion(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.replace(".", "_") if any(m in name for m in moved) else name: t for name, t in tensors.items()}
 
 
-def _converted(convert: Conversion, tensors: Mapping[str, Tensor], architecture: str) -> MappedState:
+def _converted(
+    encoder: nn.Module, convert: Conversion, tensors: Mapping[str, Tensor], architecture: str
+) -> MappedState:
     try:
         state = convert(dict(tensors))
     except (AttributeError, KeyError, IndexError, RuntimeError, ValueError, AssertionError) as error:
+        _refuse_oblong(encoder, tensors, error)
         raise FormatError(
             f"timm's conversion of {architecture} weights fails on this file: {type(error).__name__}: {error}",
             fix="check that the file belongs to this architecture, or name its format",
@@ -202,16 +256,39 @@ def _converted(convert: Conversion, tensors: Mapping[str, Tensor], architecture:
     )
 
 
+def _refuse_oblong(encoder: nn.Module, tensors: Mapping[str, Tensor], error: Exception) -> None:
+    """Say it where a conversion failed because it took positions of an unknown oblong grid for a square."""
+    name, grid, prefix = _position_table(encoder)
+    cells = tensors[name].shape[1] - prefix if name in tensors and tensors[name].ndim == 3 else 0
+    if cells and _published_grid(encoder, cells) is None:
+        raise FormatError(
+            f"the file's positions ({name}) are no square grid, and it does not say which: they cannot be resized",
+            asked=f"{grid[0]} x {grid[1]} positions",
+            found=f"{cells} positions",
+            fix="image_size=(height, width), as the file was saved with",
+        ) from error
+
+
 def _first_weights(encoder: nn.Module) -> frozenset[str]:
     """Names of the weights that meet the image's channels."""
     paths = get_model_input_config(encoder)["first_conv"] or ()
     return frozenset(f"{path}.weight" for path in ((paths,) if isinstance(paths, str) else paths))
 
 
-def _for_channels(encoder: nn.Module, name: str, weight: Tensor) -> Tensor:
+def _channels(encoder: nn.Module, own: Tensor, weight: Tensor) -> int | None:
+    """The image channels of a file's first layer (D, C * n, …), n values of each as in the encoder's own; None where
+    it is none of that kind."""
+    each = own.shape[1] // encoder.in_chans  # more than one where pixels are moved into channels
+    return weight.shape[1] // each if weight.ndim == own.ndim and weight.shape[1] % each == 0 else None
+
+
+def _for_channels(name: str, weight: Tensor, published: int, channels: int) -> Tensor:
+    """A first layer's weight for another number of channels."""
     try:
-        return adapt_input_conv(encoder.in_chans, weight, base_chans=encoder.pretrained_cfg["input_size"][0])
+        return adapt_input_conv(channels, weight, base_chans=published)
     except (NotImplementedError, AssertionError) as error:
         raise FormatError(
-            f"the first layer ({name}) cannot be adapted to {encoder.in_chans} channels: {error}", fix="in_chans=3"
+            f"the first layer ({name}) cannot be adapted to {channels} channels: {error}",
+            found=f"{published} channels in the file",
+            fix=f"in_chans={published}",
         ) from error
