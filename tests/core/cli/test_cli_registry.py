@@ -81,6 +81,12 @@ def test_a_difference_is_a_table_of_what_differs() -> None:
 def test_what_is_typed_wrong_or_not_there() -> None:
     for words, code, said in (
         (("lst",), 2, "zoo registry ls [PATTERN]"),
+        (("promot", "cats@1.0.0", "production"), 2, "no action 'promot'; did you mean 'promote'?"),
+        (("qqq",), 2, "no action 'qqq': there are ls, show, promote, rollback, diff"),
+        (("show",), 2, "zoo registry show lacks its NAME[@VERSION]"),
+        (("promote", "cats@1.0.0"), 2, "zoo registry promote lacks its ALIAS"),
+        (("ls", "cats", "dogs"), 2, "zoo registry ls takes no 'dogs'"),
+        (("show", "cats@v1.0.0"), 1, "did you mean '1.0.0'?"),
         (("show",), 2, "zoo registry show NAME"),
         (("show", "cats", "dogs"), 2, "zoo registry show NAME"),
         (("show", "cats", "--tag", "small"), 2, "zoo registry ls [PATTERN]"),

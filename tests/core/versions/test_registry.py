@@ -133,6 +133,12 @@ def test_a_source_written_by_hand_is_a_parent_without_a_name(registry: zoo.Model
 
 def test_where_and_as_what(registry: zoo.ModelRegistry) -> None:
     register(registry, "1.0.0")
+    for number, dtype in enumerate((torch.bfloat16, torch.float16, torch.float64)):
+        registry.register(name="other", version=f"{number}.0.0", model=pebble(1.0).to(dtype))
+        again = registry.load("other")
+        assert {parameter.dtype for parameter in again.parameters()} == {dtype}
+        assert registry.register(name="copy", version=f"{number}.0.0", model=again).sha256 == again.provenance.sha256
+    assert registry.load("other", dtype="float32").fc.weight.dtype == torch.float32
     assert registry.load("m", dtype="bfloat16").fc.weight.dtype == torch.bfloat16
     assert zoo.create("local/m", dtype=torch.float64).fc.weight.dtype == torch.float64
 

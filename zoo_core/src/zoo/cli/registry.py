@@ -7,7 +7,7 @@ from zoo.cli.terminal import clean, styled, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from zoo.versions.records import VersionRecord
@@ -45,12 +45,7 @@ _USAGES = {
 def run(arguments: Arguments) -> int:
     """List, show, promote, roll back or compare."""
     action, *words = arguments.operands
-    if action not in _USAGES or len(arguments.operands) not in _USAGES[action][0]:
-        raise UsageError(
-            "zoo registry ls, show, promote, rollback or diff",
-            asked="zoo registry " + " ".join(arguments.operands),
-            fix=_USAGES[nearest(action, _USAGES) or "ls"][1],
-        )
+    _check(action, words)
     tag = arguments.text("tag")
     if tag is not None and action != "ls":
         raise UsageError("--tag chooses what zoo registry ls lists", fix=_USAGES["ls"][1])
@@ -64,6 +59,22 @@ def run(arguments: Arguments) -> int:
     else:
         _change(action, words[0], words[1], as_json)
     return 0
+
+
+def _check(action: str, words: Sequence[str]) -> None:
+    asked = " ".join(("zoo registry", action, *words))
+    if action not in _USAGES:
+        meant = nearest(action, _USAGES)
+        hint = f"; did you mean {meant!r}?" if meant else f": there are {', '.join(_USAGES)}"
+        raise UsageError(f"no action {action!r}{hint}", asked=asked, fix=_USAGES[meant or "ls"][1])
+    counts, usage = _USAGES[action]
+    if len(words) + 1 < counts[0]:
+        missing = usage.split()[3 + len(words)]
+        raise UsageError(f"zoo registry {action} lacks its {missing}", asked=asked, fix=usage)
+    if len(words) + 1 > counts[-1]:
+        extra = " ".join(words[counts[-1] - 1 :])
+        hint = ' (a pattern stands in quotes: "*")' if action == "ls" else ""
+        raise UsageError(f"zoo registry {action} takes no {extra!r}{hint}", asked=asked, fix=usage)
 
 
 def _list(pattern: str, tag: str | None, as_json: bool) -> None:

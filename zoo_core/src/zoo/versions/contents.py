@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo.build.saved import Origin, Use, check_saved_license, describe, factory_path, plugin_of, read_saved, revive
@@ -86,4 +87,8 @@ def opened(
     check_saved_license(saved, record.ref, allow_licenses)
     factory = class_of(saved.factory, record.ref, record.sha256, cls)
     origin = Origin(record.ref, record.ref, record.sha256)
-    return revive(saved, factory, read_tensors(weights).tensors, origin, use)
+    tensors = read_tensors(weights).tensors
+    kept = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if use.placement.dtype is None and len(kept) == 1 and kept != {torch.get_default_dtype()}:
+        use = use._replace(placement=use.placement._replace(dtype=kept.pop()))  # as it was registered
+    return revive(saved, factory, tensors, origin, use)

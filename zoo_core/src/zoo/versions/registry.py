@@ -162,7 +162,7 @@ class ModelRegistry:
             version: a selector, see the class.
             return_info: give (model, its `VersionRecord`).
             cls: the model's class, where it cannot be imported from where it was.
-            device, dtype: where and as what the parameters are made.
+            device, dtype: where and as what the parameters are made; by default the dtype that they were registered in.
             allow_licenses: as for `zoo.create`; a model made from somebody's weights is under their licence.
 
         Raises:

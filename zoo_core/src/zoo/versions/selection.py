@@ -147,6 +147,8 @@ def _no_such(connection: sqlite3.Connection, address: Address) -> NotFoundError:
         )
     words = sorted({alias for aliases in aliases_now(connection, name).values() for alias in aliases})
     near = get_close_matches(selector, words, n=1, cutoff=0.5) if is_word(selector) else []
+    if selector[:1] in ("v", "V") and selector[1:] in versions:
+        near = [selector[1:]]
     what = "alias or tag" if is_word(selector) else "version"
     return NotFoundError(
         f"{name} has no {what} {selector!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
