@@ -311,3 +311,13 @@ def test_junk_raises_only_zoo_errors_that_say_what_to_do(zoo_of_two: None, junk:
             assert len(message) < 3000 and fix  # noqa: PT018  # one claim about one message
     if isinstance(junk, str):
         assert all(isinstance(near, str) for near in catalog.suggest(junk))
+
+
+def test_of_equally_near_names_ours_come_before_timms_and_names_before_aliases(install: Install) -> None:
+    install("vit", {"name": "vit_b_16"}, {"name": "sam_encoder_h"}, {"name": "tower_b_16", "aliases": ["ViT-B/16"]})
+    install("timm", "davit_huge", "vit_b_17")
+    catalog = open_catalog()
+    for typed in ("vit_b16", "vitb16", "vit_b_1"):
+        assert catalog.suggest(typed)[0] == "vit_b_16"
+    assert catalog.suggest("sam_vit_h")[0] == "sam_encoder_h"
+    assert catalog.suggest("davit_hug")[0] == "timm/davit_huge"
