@@ -14,7 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 import zoo
+from zoo.models.preprocessing import Frame
 from zoo_explain import attention_rollout, plot_attention_maps, visualize_feature_maps
+from zoo_explain.heat import HeatMap
+from zoo_explain.pictures import attentions_of, reading_of, rollout_heat
 from zoo_vit import Hiera, Swin, VisionTransformer
 
 
@@ -121,6 +124,38 @@ def test_windows_and_nested_windows_are_refused() -> None:
             plot_attention_maps(attentions, num_layers=4)
 
 
+def test_a_grid_that_is_no_square_is_asked_for_instead_of_guessed() -> None:
+    layer = torch.full((1, 1, 281, 281), 1 / 281)  # a class token and 14 x 20 patches
+    for call in (attention_rollout, lambda layers: plot_attention_maps(layers, 1)):
+        with pytest.raises(zoo.OptionError, match="no square") as caught:
+            call([layer])
+        assert caught.value.fix == "grid=(rows, columns)"
+    assert attention_rollout([layer], grid=(14, 20)).shape == (1, 14, 20)
+
+
+def test_the_patches_rows_are_averaged_where_the_answer_is_their_mean() -> None:
+    # Of the product [[.35, .5, .15], [.125, .5, .375], [.375, .25, .375]], the patches' rows alone.
+    found = attention_rollout(weights(FIRST, SECOND), grid=(1, 2), read="mean")
+    assert torch.allclose(found, torch.tensor([[[0.375, 0.375]]]))
+    with pytest.raises(zoo.OptionError, match="class token"):
+        attention_rollout(weights(FIRST, SECOND), grid=(1, 3), read="class")
+    with pytest.raises(zoo.OptionError, match="class token"):
+        attention_rollout(weights(FIRST), grid=(1, 2), read="first")  # type: ignore[arg-type]  # it is no word for it
+
+
+@pytest.mark.parametrize(("name", "read"), [("token", "class"), ("avg", "mean")])
+def test_a_model_is_asked_which_tokens_its_answer_is_read_off(
+    vit: Any, images: Tensor, monkeypatch: pytest.MonkeyPatch, name: str, read: Any
+) -> None:
+    monkeypatch.setattr(vit.encoder, "global_pool", name)
+    assert reading_of(vit, images) == read
+    with torch.no_grad():
+        expected = attention_rollout(attentions_of(vit, images), grid=(4, 4), read=read)
+    frame = Frame(size=(64, 64), input_size=(64, 64), scale=(1.0, 1.0), offset=(0.0, 0.0))
+    heat = rollout_heat(vit, images, frame).heat
+    assert torch.equal(heat, HeatMap.from_cells(expected[0], frame, method="rollout").heat)
+
+
 def test_options_out_of_range_are_refused() -> None:
     layers = weights(FIRST)
     with pytest.raises(zoo.OptionError, match="a share"):
@@ -129,6 +164,16 @@ def test_options_out_of_range_are_refused() -> None:
         attention_rollout(layers, head_fusion="median")  # type: ignore[arg-type]  # it is the point of the test
     with pytest.raises(zoo.OptionError, match="2 x 2"):
         attention_rollout(layers, grid=(2, 2))
+    for ratio in ("x", None):
+        with pytest.raises(zoo.OptionError, match="a share"):
+            attention_rollout(layers, discard_ratio=ratio)  # type: ignore[arg-type]  # it is no number
+    for grid in (14, "x", (1, 1, 2), (1.0, 2.0)):
+        with pytest.raises(zoo.OptionError, match="two whole numbers"):
+            attention_rollout(layers, grid=grid)  # type: ignore[arg-type]  # it is no pair of whole numbers
+    with pytest.raises(zoo.OptionError, match="nothing to plot"):
+        plot_attention_maps(layers, 1.5)  # type: ignore[arg-type]  # it is no whole number
+    with pytest.raises(zoo.InputError, match="of 2 images"):
+        plot_attention_maps([torch.rand(2, 1, 4, 4)], images=torch.rand(1, 3, 8, 8))
     with pytest.raises(zoo.InputError, match="no attentions"):
         attention_rollout([])
     with pytest.raises(zoo.OptionError, match="nothing to plot"):
@@ -188,6 +233,8 @@ def test_what_is_no_feature_map_is_refused(tmp_path: Path) -> None:
         visualize_feature_maps(features, index=2)
     with pytest.raises(zoo.OptionError, match="nothing to show"):
         visualize_feature_maps(features, 0)
+    with pytest.raises(zoo.InputError, match="a feature map is"):
+        visualize_feature_maps(torch.rand(1, 0, 3, 3))
     with pytest.raises(zoo.InputError, match=r"no figures are written as '\.doc'"):
         visualize_feature_maps(features, path=tmp_path / "maps.doc")
     with pytest.raises(zoo.InputError, match="cannot be written"):

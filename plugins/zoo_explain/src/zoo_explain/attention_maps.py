@@ -8,8 +8,8 @@ from os import PathLike
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from zoo.errors import OptionError
-from zoo_explain.attention import HeadFusion, check_one_grid, class_attention
+from zoo.errors import InputError, OptionError
+from zoo_explain.attention import HeadFusion, Read, check_one_grid, class_attention
 from zoo_explain.figures import map_figure, save_figure
 
 
@@ -20,31 +20,38 @@ def plot_attention_maps(
     images: Tensor | None = None,
     grid: tuple[int, int] | None = None,
     head_fusion: HeadFusion = "mean",
+    read: Read | None = None,
     path: str | PathLike[str] | None = None,
 ) -> Figure:
     """A row an image, a column a layer: the class token's attention over the patches in the last `num_layers` layers.
 
-    Where there is no class token it is the mean over all patches: how much each of them is attended to.
+    Where there is no class token, or `read` is `mean`, it is the mean over all patches: how much each is attended to.
 
     Args:
         attentions: `model(images, output_attentions=True)["attentions"]`: (B, heads, N, N) each; layers that attend
             within windows give (windows * B, heads, n, n) and are shown only where one window is the whole map.
         num_layers: how many, from the last; more than there are means all.
         images: (B, 3, H, W) in [0, 1], shown before the maps.
-        grid, head_fusion: as of `attention_rollout`.
+        grid, head_fusion, read: as of `attention_rollout`.
         path: where to write the figure; its ending is the format.
 
     Raises:
         UnsupportedError: one of these layers attends within windows. OptionError: no layer is asked for.
+        InputError: not as many images as the attentions are of.
     """
-    if num_layers < 1:
+    if type(num_layers) is not int or num_layers < 1:
         raise OptionError("there is nothing to plot", asked=f"num_layers={num_layers}", fix="num_layers=4")
     last = list(enumerate(attentions))[-num_layers:]
     check_one_grid([attention for _, attention in last])
-    by_layer = [(f"layer {number}", class_attention(a, grid=grid, head_fusion=head_fusion)) for number, a in last]
+    count = last[0][1].shape[0]
+    if images is not None and (images.ndim != 4 or len(images) != count):
+        raise InputError(f"the attentions are of {count} images", found=f"images {tuple(images.shape)}")
+    by_layer = [
+        (f"layer {number}", class_attention(a, grid=grid, head_fusion=head_fusion, read=read)) for number, a in last
+    ]
     maps: list[Tensor] = []
     titles: list[str] = []
-    for index in range(last[0][1].shape[0]):
+    for index in range(count):
         if images is not None:
             maps.append(_shown(images[index]))
             titles.append("image")

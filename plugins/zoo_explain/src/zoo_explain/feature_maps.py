@@ -28,7 +28,7 @@ def visualize_feature_maps(
     """
     if num_channels < 1:
         raise OptionError("there is nothing to show", asked=f"num_channels={num_channels}", fix="num_channels=16")
-    if not isinstance(features, Tensor) or features.ndim not in (3, 4):
+    if not isinstance(features, Tensor) or features.ndim not in (3, 4) or not features.numel():
         found = f"{tuple(features.shape)}" if isinstance(features, Tensor) else f"a {type(features).__name__}"
         raise InputError("a feature map is (B, C, H, W)", found=found, fix="visualize_feature_maps(features[-1])")
     maps = features if features.ndim == 4 else features[None]

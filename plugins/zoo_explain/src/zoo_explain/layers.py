@@ -149,6 +149,19 @@ def tapped(
         hook.remove()
 
 
+def never_called(model: Model, path: str) -> UnsupportedError:
+    """What to say of a layer that did not run, which may be because only its parts do."""
+    parts = [
+        f"{path}.{name}" for name, part in model.get_submodule(path).named_children() if len(list(part.children()))
+    ]
+    if parts:
+        shown = ", ".join(parts[-_SHOWN:])
+        return UnsupportedError(
+            f"{path} is never called itself; one of its parts: {shown}", asked=path, fix=f"{parts[-1]!r}"
+        )
+    return UnsupportedError(f"{path} has no part in the answer: it does not run", asked=path, fix="the block it is in")
+
+
 def _gives_no_map(model: Model, path: str, value: Any, batch: int) -> UnsupportedError:
     found = f"{tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
     if isinstance(value, Tensor) and model.layout is None:

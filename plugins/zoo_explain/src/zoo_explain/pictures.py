@@ -12,19 +12,20 @@ from torch import Tensor, nn
 from zoo.errors import InputError, UnsupportedError
 from zoo.models.model import Model, evaluating
 from zoo.models.preprocessing import Frame
-from zoo_explain.attention import attention_rollout
+from zoo_explain.attention import Read, attention_rollout
 from zoo_explain.attention_maps import plot_attention_maps
 from zoo_explain.batches import pixels_of
 from zoo_explain.feature_maps import strongest_channels, visualize_feature_maps
 from zoo_explain.heat import HeatMap
-from zoo_explain.layers import default_layer, find_layer, tapped
+from zoo_explain.layers import default_layer, find_layer, never_called, tapped
 from zoo_explain.placing import grid_of
 
 
 def rollout_heat(model: Model, images: Tensor, frame: Frame) -> HeatMap:
     """The attention rollout of one preprocessed image (1, C, H, W) on the original picture."""
     attentions = attentions_of(model, images)
-    cells = attention_rollout(attentions, grid=attention_grid(model, attentions[-1], images))
+    grid = attention_grid(model, attentions[-1], images)
+    cells = attention_rollout(attentions, grid=grid, read=reading_of(model, images))
     return HeatMap.from_cells(cells[0], frame, method="rollout")
 
 
@@ -33,7 +34,7 @@ def attention_figure(model: Model, images: Tensor, layers: int) -> tuple[Figure,
     attentions = attentions_of(model, images)
     grid = attention_grid(model, attentions[-1], images)
     shown = pixels_of(images[0], model.input_spec)[None] if images.shape[1] == 3 else None
-    figure = plot_attention_maps(attentions, layers, images=shown, grid=grid)
+    figure = plot_attention_maps(attentions, layers, images=shown, grid=grid, read=reading_of(model, images))
     return figure, {"layers": [list(attention.shape) for attention in attentions]}
 
 
@@ -57,7 +58,7 @@ def layer_map(model: Model, path: str, images: Tensor) -> Tensor:
         tap.register_forward_hook(keep)
         model(images)
     if not found:
-        raise UnsupportedError(f"{path} does not run", asked=path, fix="the block it is part of")
+        raise never_called(model, path)
     return found[-1]
 
 
@@ -71,6 +72,37 @@ def attentions_of(model: Model, images: Tensor) -> list[Tensor]:
     except UnsupportedError as error:
         raise UnsupportedError(error.message, found=error.found, fix="GradCAM, or --method gradcam") from error
     return attentions
+
+
+def reading_of(model: Model, images: Tensor) -> Read:
+    """Where a model reads its answer off: `class`; or `mean`, where its prefix tokens have no part in it or are none.
+
+    Asked of the gradient of its embedding, or of its classes, at what the last block gives.
+    """
+    prefix = model.layout.prefix_tokens if model.layout is not None else 0
+    if prefix == 0:
+        return "mean"
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        kept.append(output.clone())  # what follows may work in place
+        return kept[-1]
+
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+        given = images.detach().clone().requires_grad_()
+        hook = default_layer(model, given)[1].register_forward_hook(keep)
+        try:
+            outputs = model(given)
+        finally:
+            hook.remove()
+        answer = outputs.get("embeddings", outputs.get("logits"))
+        if not kept or kept[-1].ndim != 3 or answer is None:
+            return "class"
+        # No plain sum: that of a layer norm's outputs is constant.
+        mixed = (answer.float() * torch.linspace(-1, 2, answer.shape[-1], device=answer.device) ** 2).sum()
+        (gradient,) = torch.autograd.grad(mixed, kept[-1], allow_unused=True)
+    reaches = gradient is not None and bool(gradient.any())
+    return "mean" if reaches and not gradient[:, :prefix].any() else "class"
 
 
 def attention_grid(model: Model, attention: Tensor, images: Tensor) -> tuple[int, int]:
