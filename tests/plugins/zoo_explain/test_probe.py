@@ -322,6 +322,20 @@ def test_a_class_of_two_images_can_be_probed(tmp_path: Path) -> None:
     assert probe(MeanColour(), tmp_path, k=1)["linear"].accuracy == Accuracy(2, 2)
 
 
+def test_no_more_neighbours_vote_than_the_smallest_class_has(tmp_path: Path, colours: Path) -> None:
+    for name, count in (("red", 4), ("blue", 15)):
+        for number in range(count):
+            paint(tmp_path / "few" / name / f"{number}.png", COLOURS[name], number)
+    few = probe(MeanColour(), tmp_path / "few", method="knn", split=0.75)["knn"]
+    assert few.settings == {"k": 3}
+    assert few.accuracy.value == 1.0
+    assert probe(MeanColour(), colours, method="knn")["knn"].settings == {"k": 16}
+    for name in COLOURS:
+        for number in range(20, 40):
+            paint(colours / name / f"{number}.png", COLOURS[name], number)
+    assert probe(MeanColour(), colours, method="knn")["knn"].settings == {"k": 20}
+
+
 # What the figures mean
 
 
@@ -371,6 +385,7 @@ def test_the_command_measures_and_names_what_it_left_out(tmp_path: Path) -> None
         (["mobilenetv2"], 2, "needs DATA"),
         (["mobilenetv2", "nowhere"], 1, "no such folder"),
         (["mobilenetv2", ".", "--method", "svm"], 2, "linear, knn, both"),
+        (["mobilenetv2", ".", "--limit", "0"], 2, "--limit 100"),
         (["mobilenetv2", ".", "--split", "2"], 2, "between 0 and 1"),
     ],
 )

@@ -23,7 +23,7 @@ COMMAND = Command(
     operands=("MODEL", "DATA"),
     options=(
         Option("--method", f"one of {', '.join(METHODS)} (the default)", value="METHOD", short="-m"),
-        Option("--k", "neighbours that vote (20)", value="N", short="-k"),
+        Option("--k", "neighbours that vote (20, or as many as the smallest class has)", value="N", short="-k"),
         Option("--split", "share of each class to learn from (0.8)", value="SHARE"),
         Option("--seed", "of every choice by chance (0)", value="N"),
         Option("--limit", "the most images of a class", value="N"),
@@ -54,8 +54,9 @@ def run(arguments: Arguments) -> int:
     method = arguments.text("method") or "both"
     if method not in METHODS:
         raise UsageError(f"--method is one of {', '.join(METHODS)}", asked=method, fix="--method both")
-    settings = {name: arguments.number(name, default) for name, default in (("k", 20), ("batch-size", 16))}
-    limit = arguments.number("limit", 0) or None
+    k = None if arguments.text("k") is None else arguments.number("k", 5)
+    limit = None if arguments.text("limit") is None else arguments.number("limit", 100)
+    batch_size = arguments.number("batch-size", 16)
     seed = arguments.number("seed", 0, least=0)
     split = _share(arguments.text("split"))
     show_warnings_plainly()
@@ -68,11 +69,11 @@ def run(arguments: Arguments) -> int:
             model,
             data,
             method=method,
-            k=settings["k"],
+            k=k,
             split=split,
             seed=seed,
             limit=limit,
-            batch_size=settings["batch-size"],
+            batch_size=batch_size,
             progress=_shown_on(progress),
         )
     for path, why in result.skipped:

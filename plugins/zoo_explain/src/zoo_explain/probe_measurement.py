@@ -118,7 +118,7 @@ def probe(
     data: str | PathLike[str],
     *,
     method: str = "both",
-    k: int = 20,
+    k: int | None = None,
     split: float = 0.8,
     seed: int = 0,
     limit: int | None = None,
@@ -130,7 +130,8 @@ def probe(
     Args:
         model: one that embeds, or a reference, whose published weights are taken.
         data: a folder with a folder for each class; or with `train` and `test` (or `val`) folders of such.
-        method: `linear`, `knn` or `both`. k: neighbours that vote.
+        method: `linear`, `knn` or `both`. k: neighbours that vote; None: 20, or as many images as the smallest
+            class has to learn from.
         split: the share of each class to learn from, where the folders do not say. seed: of every choice by chance.
         limit: the most images of a class. batch_size: images a forward pass.
 
@@ -154,10 +155,12 @@ def probe(
     )
     images = _without(images, unusable | later)
     _check_neighbours(methods, k, len(images.train))
+    # More neighbours than a class has images would let the other classes outvote it.
+    neighbours = k or min(20, int(np.bincount(_labels(images.train)).min()))
     results = []
     for number, name in enumerate(methods):
         progress(f"probing ({name})", number, len(methods))
-        results.append(_result(name, images, vectors, raw, k, seed))
+        results.append(_result(name, images, vectors, raw, neighbours, seed))
     train, test = _labels(images.train), _labels(images.test)
     return ProbeResult(
         model=made.provenance.ref if made.provenance else type(made).__name__,
@@ -212,7 +215,7 @@ def _without(images: LabelledImages, unusable: dict[str, str]) -> LabelledImages
     return checked(replace(images, train=train, test=test, skipped=(*images.skipped, *unusable.items())))
 
 
-def _checked_options(method: str, k: int, split: float, limit: int | None, batch_size: int) -> tuple[str, ...]:
+def _checked_options(method: str, k: int | None, split: float, limit: int | None, batch_size: int) -> tuple[str, ...]:
     """The methods to use. Raises `OptionError`."""
     if method not in (*METHODS, "both"):
         raise OptionError(f"there is no probe {method!r}", found=", ".join((*METHODS, "both")), fix='method="both"')
@@ -224,8 +227,8 @@ def _checked_options(method: str, k: int, split: float, limit: int | None, batch
     return METHODS if method == "both" else (method,)
 
 
-def _check_neighbours(methods: tuple[str, ...], k: int, learnt: int) -> None:
-    if "knn" in methods and k > learnt:
+def _check_neighbours(methods: tuple[str, ...], k: int | None, learnt: int) -> None:
+    if "knn" in methods and k is not None and k > learnt:
         raise OptionError(
             f"{k} neighbours cannot be found among {learnt} images to learn from", asked=f"k={k}", fix=f"k={learnt}"
         )
