@@ -295,6 +295,24 @@ def test_provenance_names_what_was_really_loaded(published: LoopbackHub, tmp_pat
     assert own.provenance.ref == "cnn/resnet18@1"
 
 
+def test_a_folder_is_opened_by_the_weights_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resnet18: nn.Module
+) -> None:
+    for name in ("mine", "pickled", "empty"):
+        (tmp_path / name).mkdir()
+    save_file(resnet18.state_dict(), tmp_path / "mine" / "model.safetensors")
+    torch.save(resnet18.state_dict(), tmp_path / "pickled" / "pytorch_model.bin")
+    for folder in (tmp_path / "mine", str(tmp_path / "pickled") + "/", (tmp_path / "mine").as_uri()):
+        model = zoo.create("resnet18", checkpoint=folder, format="timm")
+        assert torch.equal(model.encoder.conv1.weight, resnet18.conv1.weight)
+    with pytest.raises(zoo.SourceError, match="is a folder"):
+        zoo.create("resnet18", checkpoint=tmp_path / "empty", format="timm")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(zoo.NotFoundError) as caught:
+        zoo.create("resnet18", checkpoint="mine")
+    assert "./mine" in caught.value.fix
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

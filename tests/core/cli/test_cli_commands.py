@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from platformdirs import user_cache_dir
 
 from synthetic_plugins import Site, manifest_of
+from zoo import create
 from zoo.paths import home
 from zoo_command import EXECUTABLE, Outcome, zoo, zoo_on_a_terminal
 
@@ -187,6 +190,39 @@ def test_a_backbone_predicts_nothing(tmp_path: Path) -> None:
     assert outcome.code == 1
     assert "it is a backbone" in outcome.err
     assert "zoo list --task classification" in outcome.err
+
+
+def test_a_folder_of_weights_is_predicted_with_by_its_bare_name(tmp_path: Path) -> None:
+    create("mobilenetv2").save_pretrained(tmp_path / "mine", format="timm")
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "photo.png")
+    words = ("predict", "mobilenetv2", "photo.png", "--format", "timm", "--json", "--checkpoint")
+    answered = zoo(*words, "mine", cwd=tmp_path)
+    assert answered.code == 0, answered.err
+    assert len(json.loads(answered.out)) == 1
+    refused = json.loads(zoo(*words, "empty", cwd=tmp_path).out)["error"]
+    assert "empty is a folder" in refused["message"]
+
+
+def test_a_chosen_checkpoint_is_told_with_its_own_facts(tmp_path: Path) -> None:
+    manifest = manifest_of("acme")
+    row = manifest["models"][0]
+    schema = {"type": "object", "properties": {"num_classes": {"type": "integer", "default": 1000}}}
+    manifest["schemas"] = {row["factory"]: schema}
+    about = {"sources": ["hf://org/a/f"], "license": "MIT"}
+    small = {"name": "small", "num_classes": 0, "input": {"size": [96, 96]}, "config": {}} | about
+    row["checkpoints"] = [{"name": "first", "num_classes": 1000} | about, small]
+    site = Site(tmp_path / "site")
+    site.plugin("acme", manifest)
+    told = zoo("info", "acme/tiny.small", site=site.folder).out
+    assert "features; these weights have no classes" in told
+    assert "with the 1000 classes of first" in told
+    assert "96 x 96" in told
+    assert re.search(r"num_classes +0\b", told)
+    assert "zoo predict" not in told
+    usual = zoo("info", "acme/tiny", site=site.folder).out
+    assert re.search(r"num_classes +1000\b", usual)
+    assert "zoo predict acme/tiny" in usual
 
 
 def test_an_error_for_machines_is_json_on_standard_output(acme: Site) -> None:

@@ -6,10 +6,12 @@ overwritten, and nothing is fetched before the model's structure is known to fit
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import torch
 
@@ -20,7 +22,7 @@ from zoo.catalog import Resolved, open_catalog
 from zoo.catalog.licenses import check_license
 from zoo.checkpoints.opening import open_checkpoint, peek_structure
 from zoo.checkpoints.sources import stored
-from zoo.errors import NotFoundError, OptionError, UnsupportedError
+from zoo.errors import NotFoundError, OptionError, SourceError, UnsupportedError
 from zoo.models.config import ModelConfig
 from zoo.models.labels import LabelSpace, label_space
 from zoo.models.model import Backbone, Component, Model
@@ -41,6 +43,8 @@ class Placement(NamedTuple):
 
 ANYWHERE = Placement()
 OWN_FILE = "own-file"  # no reference can name it: a checkpoint's name has no hyphen
+IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
+"""What a folder of weights calls them, on the Hub and here; the first one there is taken."""
 
 
 def create(
@@ -69,7 +73,8 @@ def create(
             `file://folder` of `save_pretrained`.
         pretrained: load the referenced (or default) checkpoint. The model comes back in evaluation mode.
         checkpoint: instead, a checkpoint of the model by name, or a file of your own: a path or `file://`, `hf://`,
-            `https://`, `pkg://` address, in the published `format` it was written in.
+            `https://`, `pkg://` address, in the published `format` it was written in. Of a folder here: the
+            `model.safetensors` or `pytorch_model.bin` in it.
         format: the key format of a file of your own; default `native`.
         backbone, neck, head: parts of a composed model: names, mappings or modules.
         features_only: give the backbone: `forward(images) -> list` of NCHW maps, `out_indices` of them (negative
@@ -217,7 +222,7 @@ def _chosen_checkpoint(
         return resolved.checkpoint if pretrained else None
     text = fspath(chosen)
     if _is_file(chosen):
-        source = text if "://" in text else f"file://{text}"
+        source = _in_folder(text if "://" in text else f"file://{text}")
         return CheckpointSpec(name=OWN_FILE, sources=(source,), format=format or "native")
     named = resolved.checkpoint if resolved.named_checkpoint else None
     if named is not None and named.name != text:
@@ -229,13 +234,31 @@ def _chosen_checkpoint(
     found = resolved.model.checkpoint(text)
     if found is None:
         names = [c.name for c in resolved.model.checkpoints]
+        meant = [f"./{text}"] if os.path.exists(text) else names
         raise NotFoundError(
             f"{resolved.model.name} has no checkpoint {text!r}",
             asked=text,
             found=", ".join(names) or "none",
-            fix=f'checkpoint="{names[0]}"' if names else None,
+            fix=f'checkpoint="{meant[0]}"' if meant else None,
         )
     return found
+
+
+def _in_folder(source: str) -> str:
+    """A source; of a folder on this machine, the weights in it. Raises `SourceError` where a folder has none."""
+    text = source.removeprefix("file://")
+    spellings = (text, unquote(text)) if source.startswith("file://") else ()
+    folder = next((path for path in map(os.path.expanduser, spellings) if os.path.isdir(path)), None)
+    if folder is None:
+        return source
+    for name in IN_A_FOLDER:
+        if os.path.isfile(os.path.join(folder, name)):
+            return f"file://{os.path.join(folder, name)}"
+    raise SourceError(
+        f"{source} is a folder, with neither {' nor '.join(IN_A_FOLDER)} in it",
+        asked=os.path.abspath(folder),
+        fix="the weights file itself",
+    )
 
 
 def _build(

@@ -44,7 +44,7 @@ def run(arguments: Arguments) -> int:
     if info.checkpoint is not None:
         _print_checkpoint(info.checkpoint, info.complete)
     if info.complete:
-        _print_options(info.schema, info.model)
+        _print_options(info)
     if info.status == "installed":
         _print_use(info)
     else:
@@ -55,11 +55,11 @@ def run(arguments: Arguments) -> int:
 
 def _facts(info: ModelInfo) -> Iterator[tuple[str, str]]:
     model, plugin = info.model, info.plugin
-    yield "task", model.task
+    yield "task", model.task + (", but here features; these weights have no classes" if _is_headless(info) else "")
     if model.family:
         yield "family", model.family
     if model.params is not None:
-        yield "parameters", f"{shown_count(model.params)}  ({model.params:,})"
+        yield "parameters", f"{shown_count(model.params)}  ({model.params:,}){_counted_with(info)}"
     if model.macs is not None:
         yield "computation", f"{shown_count(model.macs)} multiply-accumulates an image"
     if info.complete:
@@ -78,6 +78,20 @@ def _facts(info: ModelInfo) -> Iterator[tuple[str, str]]:
         yield "tags", ", ".join(model.tags)
     if model.paper:
         yield "paper", model.paper
+
+
+def _is_headless(info: ModelInfo) -> bool:
+    """Whether a model for classification is asked for with weights that have no classes."""
+    return info.model.task == "classification" and info.checkpoint is not None and info.checkpoint.num_classes == 0
+
+
+def _counted_with(info: ModelInfo) -> str:
+    """The figures are the default weights'; another number of classes has another head."""
+    first = info.model.checkpoints[0] if info.model.checkpoints else None
+    if info.checkpoint is None or first is None or None in (first.num_classes, info.checkpoint.num_classes):
+        return ""
+    same = first.num_classes == info.checkpoint.num_classes
+    return "" if same else f", with the {first.num_classes} classes of {first.name}"
 
 
 def shown_input(spec: InputSpec) -> str:
@@ -131,13 +145,18 @@ def _top1(checkpoint: CheckpointSpec) -> str:
     return next((f"{metric.value:.1f}" for metric in checkpoint.metrics if metric.name == "top1"), "-")
 
 
-def _print_options(schema: dict[str, Any], model: ModelSpec) -> None:
-    properties = schema.get("properties", {})
+def _print_options(info: ModelInfo) -> None:
+    """What may be set, with what it is for this model and these weights."""
+    properties = info.schema.get("properties", {})
     if not properties:
         return
+    values: dict[str, Any] = dict(info.model.config)
+    if info.checkpoint is not None:
+        classes = info.checkpoint.num_classes
+        values |= {**info.checkpoint.config, **({} if classes is None else {"num_classes": classes})}
     rows = [("OPTION", "DEFAULT", "MEANING")]
     for name, about in properties.items():
-        default = model.config.get(name, about.get("default"))
+        default = values.get(name, about.get("default"))
         rows.append((name, "-" if default is None else str(default), str(about.get("description", ""))))
     print()
     table(rows, indent="  ")
@@ -148,7 +167,7 @@ def _print_use(info: ModelInfo) -> None:
     if info.checkpoint is not None and info.checkpoint is not info.model.checkpoints[0]:
         ref += f".{info.checkpoint.name}"
     rows = []
-    if info.checkpoint is not None and info.model.task == "classification":
+    if info.checkpoint is not None and info.model.task == "classification" and not _is_headless(info):
         rows.append((f"zoo predict {ref} photo.jpg", "see what it says"))
     pretrained = ", pretrained=True" if info.checkpoint is not None else ""
     rows.append((f'zoo.create("{ref}"{pretrained})', "in Python, after import zoo"))

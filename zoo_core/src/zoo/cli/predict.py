@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, cast
@@ -30,8 +31,8 @@ COMMAND = Command(
         Option("--device", "where to compute: cpu (the default), cuda, cuda:1, mps", value="DEVICE"),
         Option("--dtype", "what to compute in: float32 (the default), bfloat16, float16", value="DTYPE"),
         Option("--batch-size", "photos at a time (8)", value="N", short="-b"),
-        Option("--checkpoint", "other weights: a checkpoint's name, or a file of your own", value="WEIGHTS"),
-        Option("--format", "whose key names that file has: native, timm, torchvision …", value="FORMAT"),
+        Option("--checkpoint", "other weights: a checkpoint's name, or a file or folder of your own", value="WEIGHTS"),
+        Option("--format", "whose key names it has: native, timm, torchvision …", value="FORMAT"),
         Option("--allow-license", "accept weights under this licence; '*' accepts any", value="SPDX", repeat=True),
     ),
     notes=(
@@ -115,7 +116,7 @@ def _create(ref: str, arguments: Arguments, progress: Progress) -> Model:
         made = create(
             ref,
             pretrained=True,
-            checkpoint=arguments.text("checkpoint"),
+            checkpoint=_weights(arguments),
             format=arguments.text("format"),
             allow_licenses=arguments.texts("allow-license") or None,
             device=_device(arguments.text("device")),
@@ -126,6 +127,14 @@ def _create(ref: str, arguments: Arguments, progress: Progress) -> Model:
     if made.task != "classification":
         raise _cannot(ref, f"it is for {made.task or 'no task'}")
     return made
+
+
+def _weights(arguments: Arguments) -> str | None:
+    """The checkpoint's name, or a path; `my_weights` is one too where a format says that no name is meant."""
+    given = arguments.text("checkpoint")
+    if given is None or arguments.text("format") is None or "://" in given or not os.path.exists(given):
+        return given
+    return os.path.join(os.curdir, given)
 
 
 def _device(asked: str | None) -> str | None:
