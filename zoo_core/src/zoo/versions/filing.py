@@ -138,7 +138,7 @@ def _compared(record: VersionRecord) -> dict[str, Any]:
 
 def _differing(one: VersionRecord, other: VersionRecord) -> str:
     """The fields that tell two records apart, by the names they are registered under."""
-    names = {}
+    names: dict[str, None] = {}  # in order
     for path in changes(_compared(one), _compared(other)):
         of_saved = path.removeprefix("saved.").partition(".")[0]
         names["weights" if of_saved == "sha256" else of_saved] = None
