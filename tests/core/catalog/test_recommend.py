@@ -263,9 +263,10 @@ def test_models_without_weights_are_not_recommended(install: Install) -> None:
     ("limits", "explanation"),
     [
         ({"max_params": 20_000_000}, "net, shut out by max_params 20.0M: it has 25.6M"),
+        ({"max_macs": 10}, "net, shut out by max_macs 10 MACs: it takes 4.1 GMACs"),
         ({"max_macs": 10**9}, "net, shut out by max_macs 1.0 GMACs: it takes 4.1 GMACs"),
         ({"max_params": 10**7, "license": "copyleft"}, "gpl, shut out by max_params 10.0M: it has 30.0M"),
-        ({"license": "GPL-2.0"}, "net, shut out by license GPL-2.0: its is MIT (permissive)"),
+        ({"license": "GPL-2.0"}, "net, shut out by license GPL-2.0: it has MIT (permissive)"),
         (
             {"max_params": 10**8, "installed": True, "license": "permissive"},
             "net, shut out by installed: it is not (get it)",
@@ -323,6 +324,8 @@ def test_answers_are_plain_data_for_programs(install: Install) -> None:
         ({"data": "some"}, "none, small, large"),
         ({"data": -1}, "none, small, large"),
         ({"data": True}, "none, small, large"),
+        ({"data": 3.7}, "none, small, large"),
+        ({"installed": "no"}, "True or False"),
         ({"data": float("inf")}, "none, small, large"),
         ({"max_params": "many"}, "max_params"),
         ({"max_macs": "many"}, "max_macs"),

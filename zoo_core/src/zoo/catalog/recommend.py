@@ -130,6 +130,8 @@ def recommend(
         _check_license(license, everything)
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise OptionError("limit is a whole number from 1", asked=repr(limit), fix="limit=5")
+    if not isinstance(installed, bool):
+        raise OptionError("installed is True or False", asked=repr(installed)[:80], fix="installed=True")
     limits = Limits(
         max_params=_count("max_params", max_params),
         max_macs=_count("max_macs", max_macs),
@@ -204,7 +206,7 @@ def _amount(data: int | str | None) -> Data | None:
     if isinstance(data, str) and data in DATA:
         return DATA[data]
     try:
-        images = -1 if isinstance(data, bool) else int(data)
+        images = -1 if isinstance(data, bool) or int(data) != float(data) else int(data)
     except (TypeError, ValueError, OverflowError):
         images = -1
     if images < 0:

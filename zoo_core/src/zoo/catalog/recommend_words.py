@@ -67,6 +67,8 @@ def shown_macs(macs: int | None) -> str:
     """`17.6 GMACs`"""
     if macs is None:
         return "computation unknown"
+    if macs < 1e5:
+        return f"{macs} MACs"
     return f"{macs / 1e9:.1f} GMACs" if macs >= 0.95e9 else f"{macs / 1e6:.3g} MMACs"
 
 
@@ -96,7 +98,7 @@ def _broken(name: str, weights: Weights, limits: Limits) -> str:
             has = "nobody has counted" if weights.macs is None else f"it takes {shown_macs(weights.macs)}"
             return f"max_macs {shown_macs(limits.max_macs)}: {has}"
         case "license":
-            return f"license {limits.license}: its is {weights.license} ({weights.license_class})"
+            return f"license {limits.license}: it has {weights.license} ({weights.license_class})"
         case "installed":
             return f"installed: it is not ({weights.fix})"
     return "data none: it names no classes by itself"
