@@ -248,6 +248,9 @@ def test_the_class_is_an_id_a_name_or_the_most_probable(net: SmallNet) -> None:
         cam(batch, "cta")
     with pytest.raises(zoo.LabelError, match="no class 4"):
         cam(batch, 4)
+    for wrong in (1.0, True, [1], torch.tensor([1, 2])):
+        with pytest.raises(zoo.LabelError, match="a whole number or a name"):
+            cam(batch, wrong)  # type: ignore[arg-type]  # it is no class
     net.label_space = None
     assert cam(batch, 2).class_name == "class 2"
     with pytest.raises(zoo.LabelError, match="no names"):
@@ -330,6 +333,8 @@ def test_a_layer_that_cannot_answer_says_why(net: SmallNet) -> None:
         GradCAM(net, "head")(images())
     with pytest.raises(zoo.UnsupportedError, match="does not run"):
         GradCAM(net, "unused")(images())
+    with pytest.raises(zoo.UnsupportedError, match="never called itself; one of its parts: encoder"):
+        GradCAM(vit(), "encoder")(images())
     with pytest.raises(zoo.UnsupportedError, match="reaches the class") as caught:
         GradCAM(vit(), "encoder.norm")(images())
     assert caught.value.fix is not None

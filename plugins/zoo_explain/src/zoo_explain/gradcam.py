@@ -21,7 +21,7 @@ from zoo.models.images import ImageInput
 from zoo.models.model import Model, evaluating
 from zoo_explain.batches import batches
 from zoo_explain.heat import HeatMap
-from zoo_explain.layers import default_layer, find_layer, tapped
+from zoo_explain.layers import default_layer, find_layer, never_called, tapped
 
 
 class GradCAM:
@@ -150,7 +150,7 @@ def _seen(model: Model, layer: str, images: Tensor, target_class: int | str | No
             cells = LayerGradCam(score, tap).attribute(images, relu_attributions=False)
         except (AssertionError, RuntimeError) as error:  # captum's and autograd's ways of saying it
             if chosen and not placings:
-                raise UnsupportedError(f"{layer} has no part in the answer: it does not run", asked=layer) from error
+                raise never_called(model, layer) from error
             if "not have been used in the graph" in str(error):
                 return None
             raise
@@ -179,10 +179,19 @@ def _outputs(model: Model, logits: Tensor, target_class: int | str | None) -> Te
             raise LabelError("this model's classes have no names", asked=target_class, fix="target_class=0")
         class_id = model.label_space.id_of(target_class)
     else:
-        class_id = operator.index(target_class)
+        try:
+            class_id = operator.index(target_class)
+        except (TypeError, ValueError) as error:
+            raise _no_class(target_class) from error
+        if isinstance(target_class, bool):
+            raise _no_class(target_class)
     if not 0 <= class_id < len(classes):
         raise LabelError(f"there is no class {class_id}", asked=str(class_id), found=f"0 to {len(classes) - 1}")
     return logits.new_full((len(logits),), classes[class_id], dtype=torch.int64)
+
+
+def _no_class(target_class: object) -> LabelError:
+    return LabelError("a class is a whole number or a name", asked=repr(target_class)[:80], fix="target_class=0")
 
 
 def _name(model: Model, class_id: int) -> str:
