@@ -58,7 +58,7 @@ def described(component: Component) -> dict[str, Any]:
         warnings.warn(
             f"{cls.__qualname__} cannot be imported from {cls.__module__}: another program loads what is registered "
             f"here only with registry.load(…, cls={cls.__name__}); a class in a module needs no cls",
-            stacklevel=4,
+            stacklevel=5,
         )
     return saved
 

@@ -83,41 +83,13 @@ class ModelRegistry:
             OptionError, UnsupportedError: a model or values that cannot be kept.
             ZooError: the version is taken, and the next free ones are named; or the registry cannot be written.
         """
-        from zoo.versions.classes import remember
-        from zoo.versions.contents import built, described, owner_of, weights_of
+        from zoo.versions.contents import built
 
         checked_name(name)
         wanted = Version.parse(version)
-        notes = checked_tags(tags), checked_metrics(metrics), checked_note(data)
+        notes = {"tags": checked_tags(tags), "metrics": checked_metrics(metrics), "data": checked_note(data)}
         stated = None if parent is None else self._stated(parent)
-        component = built(model, config, weights)
-        saved, taken = described(component), self._is_taken(name, wanted)
-        distribution, plugin_version = owner_of(component)
-        blob = self._keep(weights_of(component), stored=not taken)
-        damaged = taken and self._is_damaged(blob)
-        record = VersionRecord(
-            name=name,
-            version=str(wanted),
-            saved=saved,
-            sha256=blob.sha256,
-            size=blob.size,
-            tags=notes[0],
-            metrics=notes[1],
-            parent=self._origin(component, blob.sha256) if parent is None else stated,
-            data=notes[2],
-            distribution=distribution,
-            plugin_version=plugin_version,
-            zoo_version=filing.zoo_version(),
-            created=filing.now(),
-            author=filing.user(),
-        )
-        with self._ledger.writing() as connection:
-            filed = filing.file_version(connection, record)
-            # Collected, lost or damaged since it was first registered.
-            if damaged or self._store.find(filed.sha256, filed.size) is None:
-                self._store.put(weights_of(component), Wanted(filed.sha256, filed.size))
-        remember(type(component), filed.sha256)
-        return filed
+        return self._file(name, wanted, built(model, config, weights), stated, notes)
 
     @overload
     def load(
@@ -248,6 +220,38 @@ class ModelRegistry:
             tensors=changes(mine, theirs),
             same_weights=one.sha256 == other.sha256,
         )
+
+    def _file(
+        self, name: str, version: Version, component: Component, parent: Parent | None, notes: Mapping[str, Any]
+    ) -> VersionRecord:
+        from zoo.versions.classes import remember
+        from zoo.versions.contents import described, owner_of, weights_of
+
+        saved, taken = described(component), self._is_taken(name, version)
+        distribution, plugin_version = owner_of(component)
+        blob = self._keep(weights_of(component), stored=not taken)
+        damaged = taken and self._is_damaged(blob)
+        record = VersionRecord(
+            name=name,
+            version=str(version),
+            saved=saved,
+            sha256=blob.sha256,
+            size=blob.size,
+            parent=parent or self._origin(component, blob.sha256),
+            distribution=distribution,
+            plugin_version=plugin_version,
+            zoo_version=filing.zoo_version(),
+            created=filing.now(),
+            author=filing.user(),
+            **notes,
+        )
+        with self._ledger.writing() as connection:
+            filed = filing.file_version(connection, record)
+            # Collected, lost or damaged since it was first registered.
+            if damaged or self._store.find(filed.sha256, filed.size) is None:
+                self._store.put(weights_of(component), Wanted(filed.sha256, filed.size))
+        remember(type(component), filed.sha256)
+        return filed
 
     def _open(
         self,
