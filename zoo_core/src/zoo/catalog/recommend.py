@@ -130,13 +130,11 @@ def recommend(
         _check_license(license, everything)
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise OptionError("limit is a whole number from 1", asked=repr(limit), fix="limit=5")
-    if not isinstance(installed, bool):
-        raise OptionError("installed is True or False", asked=repr(installed)[:80], fix="installed=True")
     limits = Limits(
         max_params=_count("max_params", max_params),
         max_macs=_count("max_macs", max_macs),
         license=license,
-        installed=installed,
+        installed=_truth(installed),
         labels=amount is not None and amount.images == 0,
     )
     asked = {"task": task, "constraint": constraint, "data": data, **limits._asdict(), "limit": limit}
@@ -214,6 +212,12 @@ def _amount(data: int | str | None) -> Data | None:
             "data is a number of labelled images, or none, small, large", asked=repr(data)[:80], fix="data=500"
         )
     return Data(images, f"{images} image{'s' * (images != 1)}")
+
+
+def _truth(installed: bool) -> bool:
+    if not isinstance(installed, bool):
+        raise OptionError("installed is True or False", asked=repr(installed)[:80], fix="installed=True")
+    return installed
 
 
 def _count(name: str, value: float | str | None) -> int | None:
