@@ -48,7 +48,7 @@ def _folded(name: str) -> str:
 
 
 def _candidates(connection: sqlite3.Connection, name: str) -> list[tuple[str, str, int, int]]:
-    """(reference, name, is an alias, installed) of the rows and published names that share most letter pairs with one."""
+    """(reference, name, is an alias, installed) of rows and published names that share most letter pairs with one."""
     pairs = sorted({name[i : i + 2] for i in range(max(1, len(name) - 1))})
     shared = " + ".join(f"(instr(replace(lower(name), '-', '_'), ?{i + 3}) > 0)" for i in range(len(pairs)))
     query = f"""
