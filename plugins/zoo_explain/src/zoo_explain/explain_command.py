@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli.arguments import Arguments, Command, Option, UsageError
@@ -11,6 +10,7 @@ from zoo.cli.progress import Progress
 from zoo.cli.saving import Destination
 from zoo.cli.terminal import clean, show_warnings_plainly, styled
 from zoo.errors import UnsupportedError
+from zoo_explain.loading import OPTIONS, created
 
 if TYPE_CHECKING:
     from zoo.models.model import Model
@@ -28,9 +28,7 @@ COMMAND = Command(
         Option("--layers", "attention: how many layers, from the last (4)", value="N"),
         Option("--save", "write the photo with its heat, or the figure", value="PATH"),
         Option("--json", "one JSON object for machines"),
-        Option("--checkpoint", "other weights: a checkpoint's name, or a file of your own", value="WEIGHTS"),
-        Option("--format", "whose key names that file has: native, timm, torchvision …", value="FORMAT"),
-        Option("--allow-license", "accept weights under this licence; '*' accepts any", value="SPDX", repeat=True),
+        *OPTIONS,
     ),
     notes=(
         "gradcam: the cells of a layer that speak for a class, by its gradient. rollout: the patches that reach the "
@@ -59,7 +57,7 @@ def run(arguments: Arguments) -> int:
     path = Destination(arguments.text("save"), [source]).of(source)
     show_warnings_plainly()
     with Progress(f"loading {ref}") as progress:
-        model = _create(ref, arguments, progress)
+        model = _whole_model(created(ref, arguments, progress), ref)
         progress.step("looking")
         facts, lines = _explained(model, source, arguments, method, layers, path)
     if model.provenance is not None:
@@ -98,23 +96,10 @@ def _one(operand: str) -> Source:
     return sources[0]
 
 
-def _create(ref: str, arguments: Arguments, progress: Progress) -> Model:
-    import zoo
-    from zoo.checkpoints.delivery import watched_by
+def _whole_model(made: Any, ref: str) -> Model:
+    from zoo.models.model import Model
 
-    def watch(name: str) -> Callable[[int, int | None], None]:
-        progress.step(f"fetching {name}", unit="B")
-        return progress.advance
-
-    with watched_by(watch):
-        made = zoo.create(
-            ref,
-            pretrained=True,
-            checkpoint=arguments.text("checkpoint"),
-            format=arguments.text("format"),
-            allow_licenses=arguments.texts("allow-license") or None,
-        )
-    if not isinstance(made, zoo.Model):
+    if not isinstance(made, Model):
         raise UnsupportedError(f"{ref} is a {type(made).__name__}, which is no whole model", fix="zoo list")
     return made
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.cli.arguments import Arguments, Command, Option, UsageError
 from zoo.cli.progress import Progress
 from zoo.cli.terminal import clean, show_warnings_plainly, styled, table
 from zoo.errors import UnsupportedError
+from zoo_explain.loading import OPTIONS, created
 
 if TYPE_CHECKING:
     from zoo.models.classifier import Classifier
@@ -29,11 +30,8 @@ COMMAND = Command(
         Option("--limit", "the most images of a class", value="N"),
         Option("--json", "one JSON object for machines"),
         Option("--image-size", "pixels along a side of the input; otherwise the weights' own", value="SIZE"),
-        Option("--device", "where to compute: cpu (the default), cuda …", value="DEVICE"),
         Option("--batch-size", "images at a time (16)", value="N", short="-b"),
-        Option("--checkpoint", "other weights: a checkpoint's name, or a file of your own", value="WEIGHTS"),
-        Option("--format", "whose key names that file has: native, timm, torchvision …", value="FORMAT"),
-        Option("--allow-license", "accept weights under this licence; '*' accepts any", value="SPDX", repeat=True),
+        *OPTIONS,
     ),
     notes=(
         "DATA is a folder with a folder of images for each class; or with train and test (or val) folders of such.",
@@ -56,13 +54,14 @@ def run(arguments: Arguments) -> int:
         raise UsageError(f"--method is one of {', '.join(METHODS)}", asked=method, fix="--method both")
     k = None if arguments.text("k") is None else arguments.number("k", 5)
     limit = None if arguments.text("limit") is None else arguments.number("limit", 100)
+    image_size = None if arguments.text("image-size") is None else arguments.number("image-size", 224)
     batch_size = arguments.number("batch-size", 16)
     seed = arguments.number("seed", 0, least=0)
     split = _share(arguments.text("split"))
     show_warnings_plainly()
     with Progress(f"loading {ref}") as progress:
         _look(data, split, seed, limit)
-        model = _create(ref, arguments, progress)
+        model = _embedding(created(ref, arguments, progress, image_size=image_size), ref)
         from zoo_explain.probe_measurement import probe
 
         result = probe(
@@ -94,25 +93,11 @@ def _look(data: str, split: float, seed: int, limit: int | None) -> None:
     labelled_images(data, split=split, seed=seed, limit=limit)
 
 
-def _create(ref: str, arguments: Arguments, progress: Progress) -> Classifier | Backbone:
-    import zoo
-    from zoo.checkpoints.delivery import watched_by
+def _embedding(made: Any, ref: str) -> Classifier | Backbone:
+    from zoo.models.classifier import Classifier
+    from zoo.models.model import Backbone
 
-    def watch(name: str) -> Callable[[int, int | None], None]:
-        progress.step(f"fetching {name}", unit="B")
-        return progress.advance
-
-    with watched_by(watch):
-        made = zoo.create(
-            ref,
-            pretrained=True,
-            checkpoint=arguments.text("checkpoint"),
-            format=arguments.text("format"),
-            allow_licenses=arguments.texts("allow-license") or None,
-            img_size=arguments.number("image-size", 0) or None,
-            device=arguments.text("device"),
-        )
-    if not isinstance(made, zoo.Classifier | zoo.Backbone):
+    if not isinstance(made, Classifier | Backbone):
         raise UnsupportedError(f"{ref} is a {type(made).__name__}, which has no embeddings", fix="zoo list")
     return made
 
