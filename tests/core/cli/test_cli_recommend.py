@@ -30,7 +30,7 @@ def test_the_answer_comes_with_its_reason(acme: Path) -> None:
     assert told.code == 0
     name, reason = told.out.splitlines()[:2]
     assert name == "acme/tiny"
-    assert reason == "  90.5 % top-1 on ImageNet-1k, 211 parameters, 0.001 MMACs, MIT"
+    assert reason == "  90.5 % top-1 on ImageNet-1k, 211 parameters, 1000 MACs, MIT"
 
 
 def test_machines_get_json(acme: Path) -> None:
