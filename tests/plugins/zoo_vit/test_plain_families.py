@@ -164,7 +164,7 @@ def test_a_head_of_ones_own_is_assigned() -> None:
 def test_the_head_of_vit_b_16_takes_768_values() -> None:
     with torch.device("meta"):
         model = VisionTransformer()
-    model.head = nn.Linear(768, 3)
+        model.head = nn.Linear(768, 3)
     assert model.num_classes == 3
 
 
