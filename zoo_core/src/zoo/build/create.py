@@ -6,23 +6,23 @@ overwritten, and nothing is fetched before the model's structure is known to fit
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from os import PathLike, fspath
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from os import PathLike
+from typing import Any
 
 import torch
 
+from zoo.build.choosing import OWN_FILE, chosen_checkpoint, is_file
 from zoo.build.fast_init import without_initialisation
 from zoo.build.options import check_options, merge_spellings
+from zoo.build.placement import Placement, as_placement
 from zoo.build.weights import check_structure, load_weights
 from zoo.catalog import Resolved, open_catalog
 from zoo.catalog.licenses import check_license
 from zoo.checkpoints.opening import open_checkpoint, peek_structure
 from zoo.checkpoints.sources import stored
-from zoo.errors import NotFoundError, OptionError, SourceError, UnsupportedError
+from zoo.errors import OptionError, UnsupportedError
 from zoo.models.config import ModelConfig
 from zoo.models.labels import LabelSpace, label_space
 from zoo.models.model import Backbone, Component, Model
@@ -32,19 +32,6 @@ from zoo.plugin.hookspecs import ModelCreated
 from zoo.plugin.loading import load_factory
 from zoo.refs import is_external, parse
 from zoo.specs import CheckpointSpec, InputSpec
-
-
-class Placement(NamedTuple):
-    """Where parameters and buffers are made, and as what; None leaves it to torch and to the model."""
-
-    device: torch.device | None = None
-    dtype: torch.dtype | None = None
-
-
-ANYWHERE = Placement()
-OWN_FILE = "own-file"  # no reference can name it: a checkpoint's name has no hyphen
-IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
-"""What a folder of weights calls them, on the Hub and here; the first one there is taken."""
 
 
 def create(
@@ -118,7 +105,7 @@ def create(
             raise OptionError("a saved model has its weights with it", fix=f'zoo.create("{ref}")')
         return create_external(ref, options, features_only, indices, placement, allow_licenses=allow_licenses)
     resolved = open_catalog().resolve(ref)
-    weights = _chosen_checkpoint(resolved, pretrained, chosen, format)
+    weights = chosen_checkpoint(resolved, pretrained, chosen, format)
     if weights is not None and weights.name != OWN_FILE:
         check_license(weights, _reference(resolved, weights), allow_licenses)
     check_options(options, resolved.schema, resolved.ref)
@@ -186,17 +173,12 @@ def _check_request(
     """Refuse arguments that contradict each other, whatever the reference."""
     if not isinstance(pretrained, bool):
         raise OptionError("`pretrained` is True or False", asked=f"pretrained={pretrained!r}", fix='checkpoint="…"')
-    if format is not None and (checkpoint is None or not _is_file(checkpoint)):
+    if format is not None and (checkpoint is None or not is_file(checkpoint)):
         raise OptionError("`format` says how a file of your own is written", fix='checkpoint="file://…"')
     if out_indices is not None and not features_only:
         raise OptionError("`out_indices` chooses feature maps", fix="features_only=True, out_indices=…")
     if features_only and "num_classes" in options:
         raise OptionError("a backbone has no classes", asked="features_only=True, num_classes=…", fix="one of the two")
-
-
-def _is_file(checkpoint: str | PathLike[str]) -> bool:
-    """Whether a checkpoint is a file rather than a name: names have neither dots nor slashes."""
-    return not isinstance(checkpoint, str) or "/" in checkpoint or "." in checkpoint
 
 
 def _reference(resolved: Resolved, weights: CheckpointSpec | None) -> str:
@@ -205,60 +187,6 @@ def _reference(resolved: Resolved, weights: CheckpointSpec | None) -> str:
         return resolved.ref
     named = None if weights.name == OWN_FILE else weights.name
     return str(parse(resolved.ref)._replace(checkpoint=named))
-
-
-def _chosen_checkpoint(
-    resolved: Resolved, pretrained: bool, chosen: str | PathLike[str] | None, format: str | None
-) -> CheckpointSpec | None:
-    """The checkpoint to load, or None for random weights."""
-    if chosen is None:
-        if pretrained and resolved.checkpoint is None:
-            composed = "backbone" in resolved.schema.get("properties", {})
-            own = f'zoo.create("{resolved.model.name}", checkpoint="file://…", format="…") with a file of your own'
-            raise NotFoundError(
-                f"{resolved.ref} has no published weights in the catalogue",
-                fix='backbone={"name": "resnet50", "pretrained": True}' if composed else own,
-            )
-        return resolved.checkpoint if pretrained else None
-    text = fspath(chosen)
-    if _is_file(chosen):
-        source = _in_folder(text if "://" in text else f"file://{text}")
-        return CheckpointSpec(name=OWN_FILE, sources=(source,), format=format or "native")
-    named = resolved.checkpoint if resolved.named_checkpoint else None
-    if named is not None and named.name != text:
-        raise OptionError(
-            "the reference names one checkpoint and `checkpoint` another",
-            asked=f'"{resolved.ref}", checkpoint="{text}"',
-            fix="name it once",
-        )
-    found = resolved.model.checkpoint(text)
-    if found is None:
-        names = [c.name for c in resolved.model.checkpoints]
-        meant = [f"./{text}"] if os.path.exists(text) else names
-        raise NotFoundError(
-            f"{resolved.model.name} has no checkpoint {text!r}",
-            asked=text,
-            found=", ".join(names) or "none",
-            fix=f'checkpoint="{meant[0]}"' if meant else None,
-        )
-    return found
-
-
-def _in_folder(source: str) -> str:
-    """A source; of a folder on this machine, the weights in it. Raises `SourceError` where a folder has none."""
-    text = source.removeprefix("file://")
-    spellings = (text, unquote(text)) if source.startswith("file://") else ()
-    folder = next((path for path in map(os.path.expanduser, spellings) if os.path.isdir(path)), None)
-    if folder is None:
-        return source
-    for name in IN_A_FOLDER:
-        if os.path.isfile(os.path.join(folder, name)):
-            return f"file://{os.path.join(folder, name)}"
-    raise SourceError(
-        f"{source} is a folder, with neither {' nor '.join(IN_A_FOLDER)} in it",
-        asked=os.path.abspath(folder),
-        fix="the weights file itself",
-    )
 
 
 def _build(
@@ -372,19 +300,3 @@ def _describe(
     if size is not None:
         spec = spec.with_size(*((size, size) if isinstance(size, int) else size))
     component.input_spec = spec.with_channels(options.get("in_chans", spec.channels))
-
-
-def as_placement(device: str | torch.device | None, dtype: torch.dtype | str | None) -> Placement:
-    """Device and dtype as people write them. Raises `OptionError` for what torch does not know."""
-    if isinstance(dtype, str):
-        dtype = getattr(torch, dtype, dtype)
-    if dtype is not None and not isinstance(dtype, torch.dtype):
-        raise OptionError(f"torch has no dtype {dtype!r}", asked=f"dtype={dtype!r}", fix='dtype="bfloat16"')
-    if dtype is not None and not dtype.is_floating_point:
-        raise OptionError("parameters are floating-point numbers", asked=f"dtype={dtype}", fix='dtype="bfloat16"')
-    try:
-        placement = Placement(None if device is None else torch.device(device), dtype)
-        torch.empty(0, device=placement.device)  # a device that is known may still not be there
-        return placement
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(str(error).splitlines()[0], asked=f"device={device!r}", fix='device="cpu"') from None

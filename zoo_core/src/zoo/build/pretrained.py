@@ -11,7 +11,8 @@ from os import PathLike
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
-from zoo.build.create import ANYWHERE, Placement, as_placement, create
+from zoo.build.create import create
+from zoo.build.placement import ANYWHERE, Placement, as_placement
 from zoo.build.saved import (
     Origin,
     Saved,

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from zoo.build.create import Placement, construct, replace_head
+from zoo.build.create import construct, replace_head
 from zoo.build.fast_init import without_initialisation
+from zoo.build.placement import Placement
 from zoo.build.weights import key_map, load_weights
 from zoo.catalog import open_catalog
 from zoo.catalog.licenses import check_license

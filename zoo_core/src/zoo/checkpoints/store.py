@@ -9,14 +9,11 @@ byte leave either the whole blob or none, without locks. Large files that live i
 files in place (an installed package, the Hub's cache) are not copied: they are hashed once and used where they are,
 as long as their size, times and inode are those seen when they were hashed. They are never hard-linked, since then
 an edit there would change our blob.
-
-Records only save work: a missing, torn or unwritable one costs a hash or a download.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import os
 import re
@@ -28,6 +25,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 from zoo.checkpoints.delivery import ANYTHING, Wanted
+from zoo.checkpoints.records import Records, record_key
 from zoo.errors import CheckpointError, DigestError
 from zoo.paths import home
 
@@ -61,6 +59,7 @@ class Store:
 
     def __init__(self, root: str | None = None) -> None:
         self.root = root or home()
+        self.records = Records(self.root)
 
     # blobs
 
@@ -75,7 +74,7 @@ class Store:
         path = self.blob_path(sha256)
         found = _size(path)
         if found is None:
-            path = str(self._read("places", sha256).get("path", ""))
+            path = str(self.records.read("places", sha256).get("path", ""))
             if not path or self._known_digest(os.path.realpath(path)) != sha256:
                 return None
             found = _size(path)
@@ -140,8 +139,8 @@ class Store:
         wanted._replace(sha256=None).check("", size, source)  # the cheap half first
         sha256 = self.digest(path)
         wanted.check(sha256, size, source)
-        if self._read("places", sha256).get("path") != path:
-            self._write("places", sha256, {"path": path})
+        if self.records.read("places", sha256).get("path") != path:
+            self.records.write("places", sha256, {"path": path})
         return Blob(sha256, size, path)
 
     def digest(self, path: str) -> str:
@@ -165,30 +164,30 @@ class Store:
 
     def pin(self, source: str) -> Pin | None:
         """What this source delivered here the last time."""
-        record = self._read("pins", _key(source))
+        record = self.records.read("pins", record_key(source))
         if record.get("source") != source or not _HEX.fullmatch(str(record.get("sha256"))):
             return None
         return Pin(record["sha256"], str(record.get("resolved") or source))
 
     def pin_path(self, source: str) -> str:
         """The record behind `pin`; removing it forgets the pin."""
-        return self._record_path("pins", _key(source))
+        return self.records.path("pins", record_key(source))
 
     def remember_pin(self, source: str, sha256: str, resolved: str) -> None:
         """Record what a source delivered."""
         if self.pin(source) != (sha256, resolved):
-            self._write("pins", _key(source), {"source": source, "sha256": sha256, "resolved": resolved})
+            self.records.write("pins", record_key(source), {"source": source, "sha256": sha256, "resolved": resolved})
 
     def conversion(self, origin: str, converter: str) -> Blob | None:
         """The blob that this converter made of the file with that digest."""
-        record = self._read("conversions", f"{checked_hex(origin)}.{converter}")
+        record = self.records.read("conversions", f"{checked_hex(origin)}.{converter}")
         converted = str(record.get("converted"))
         return self.find(converted) if _HEX.fullmatch(converted) and record.get("origin") == origin else None
 
     def remember_conversion(self, origin: str, converter: str, converted: str) -> None:
         """Record a conversion; it names its origin's digest."""
         record = {"origin": origin, "converter": converter, "converted": converted}
-        self._write("conversions", f"{checked_hex(origin)}.{converter}", record)
+        self.records.write("conversions", f"{checked_hex(origin)}.{converter}", record)
 
     # inside
 
@@ -237,7 +236,7 @@ class Store:
         )
 
     def _known_digest(self, path: str) -> str | None:
-        record = self._read("digests", _key(path))
+        record = self.records.read("digests", record_key(path))
         if record.get("path") != path or not _HEX.fullmatch(str(record.get("sha256"))):
             return None
         try:
@@ -255,34 +254,8 @@ class Store:
             raise CheckpointError(f"{path} changed while it was being read", fix="try again when it is complete")
         coarse = seen[1] % 1_000_000_000 == 0 and age < _COARSE_TICK
         if age >= 0 and not coarse:
-            self._write("digests", _key(path), {"path": path, "stamp": seen, "sha256": sha256})
+            self.records.write("digests", record_key(path), {"path": path, "stamp": seen, "sha256": sha256})
         return sha256
-
-    def _record_path(self, kind: str, key: str) -> str:
-        return os.path.join(self.root, "records", kind, key[:2], f"{key}.json")
-
-    def _read(self, kind: str, key: str) -> dict[str, Any]:
-        try:
-            with open(self._record_path(kind, key), "rb") as file:
-                record = json.load(file)
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return record if isinstance(record, dict) else {}
-
-    def _write(self, kind: str, key: str, record: dict[str, Any]) -> None:
-        path = self._record_path(kind, key)
-        temp = f"{path}.{secrets.token_hex(4)}"
-        with suppress(OSError):  # a record only saves work
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            try:
-                with open(temp, "x", encoding="utf-8") as file:
-                    json.dump(record, file, sort_keys=True)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temp, path)
-            except BaseException:
-                _unlink(temp)
-                raise
 
 
 def checked_hex(sha256: str) -> str:
@@ -329,10 +302,6 @@ def _stamp(path: str) -> list[int]:
     """What changes when a file is changed or replaced: size, times (ctime cannot be set back), inode, device."""
     seen = os.stat(path)
     return [seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino, seen.st_dev]
-
-
-def _key(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _size(path: str) -> int | None:

@@ -142,7 +142,7 @@ class ModelRegistry:
             PluginError: its class cannot be imported; the message names what to import or install.
             DigestError, CheckpointError: the stored weights are damaged or gone.
         """
-        from zoo.build.create import as_placement
+        from zoo.build.placement import as_placement
         from zoo.build.saved import Use
 
         record = self.show(name, version)

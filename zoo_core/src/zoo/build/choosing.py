@@ -1,0 +1,74 @@
+"""Which weights a call means: a checkpoint of the catalogue, a file of the caller's, or none."""
+
+from __future__ import annotations
+
+import os
+from os import PathLike, fspath
+from urllib.parse import unquote
+
+from zoo.catalog import Resolved
+from zoo.errors import NotFoundError, OptionError, SourceError
+from zoo.specs import CheckpointSpec
+
+OWN_FILE = "own-file"  # no reference can name it: a checkpoint's name has no hyphen
+IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
+"""What a folder of weights calls them, on the Hub and here; the first one there is taken."""
+
+
+def chosen_checkpoint(
+    resolved: Resolved, pretrained: bool, chosen: str | PathLike[str] | None, format: str | None
+) -> CheckpointSpec | None:
+    """The checkpoint to load, or None for random weights."""
+    if chosen is None:
+        if pretrained and resolved.checkpoint is None:
+            composed = "backbone" in resolved.schema.get("properties", {})
+            own = f'zoo.create("{resolved.model.name}", checkpoint="file://…", format="…") with a file of your own'
+            raise NotFoundError(
+                f"{resolved.ref} has no published weights in the catalogue",
+                fix='backbone={"name": "resnet50", "pretrained": True}' if composed else own,
+            )
+        return resolved.checkpoint if pretrained else None
+    text = fspath(chosen)
+    if is_file(chosen):
+        source = _in_folder(text if "://" in text else f"file://{text}")
+        return CheckpointSpec(name=OWN_FILE, sources=(source,), format=format or "native")
+    named = resolved.checkpoint if resolved.named_checkpoint else None
+    if named is not None and named.name != text:
+        raise OptionError(
+            "the reference names one checkpoint and `checkpoint` another",
+            asked=f'"{resolved.ref}", checkpoint="{text}"',
+            fix="name it once",
+        )
+    found = resolved.model.checkpoint(text)
+    if found is None:
+        names = [c.name for c in resolved.model.checkpoints]
+        meant = [f"./{text}"] if os.path.exists(text) else names
+        raise NotFoundError(
+            f"{resolved.model.name} has no checkpoint {text!r}",
+            asked=text,
+            found=", ".join(names) or "none",
+            fix=f'checkpoint="{meant[0]}"' if meant else None,
+        )
+    return found
+
+
+def _in_folder(source: str) -> str:
+    """A source; of a folder on this machine, the weights in it. Raises `SourceError` where a folder has none."""
+    text = source.removeprefix("file://")
+    spellings = (text, unquote(text)) if source.startswith("file://") else ()
+    folder = next((path for path in map(os.path.expanduser, spellings) if os.path.isdir(path)), None)
+    if folder is None:
+        return source
+    for name in IN_A_FOLDER:
+        if os.path.isfile(os.path.join(folder, name)):
+            return f"file://{os.path.join(folder, name)}"
+    raise SourceError(
+        f"{source} is a folder, with neither {' nor '.join(IN_A_FOLDER)} in it",
+        asked=os.path.abspath(folder),
+        fix="the weights file itself",
+    )
+
+
+def is_file(checkpoint: str | PathLike[str]) -> bool:
+    """Whether a checkpoint is a file rather than a name: names have neither dots nor slashes."""
+    return not isinstance(checkpoint, str) or "/" in checkpoint or "." in checkpoint

@@ -1,0 +1,75 @@
+"""What one machine knows beside the blobs themselves: small JSON files, one a fact, under `$ZOO_HOME/records`.
+
+    digests/      the digest of a file elsewhere, with the stamp it had when it was hashed
+    places/       where a blob lies that is used where it is
+    pins/         what a source delivered here the last time
+    conversions/  what was made of a published file
+
+Records only save work: a missing, torn or unwritable one costs a hash or a download.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+
+class Records:
+    """The records of one store. Each is replaced by one rename, so that a reader sees the old one or the new one."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.join(root, "records")
+
+    def path(self, kind: str, key: str) -> str:
+        """Where a record is, or would be."""
+        return os.path.join(self.root, kind, key[:2], f"{key}.json")
+
+    def read(self, kind: str, key: str) -> dict[str, Any]:
+        """A record; empty where there is none, or none that can be read."""
+        return _read(self.path(kind, key))
+
+    def write(self, kind: str, key: str, record: dict[str, Any]) -> None:
+        """Keep a record, if it can be kept."""
+        path = self.path(kind, key)
+        temp = f"{path}.{secrets.token_hex(4)}"
+        with suppress(OSError):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            try:
+                with open(temp, "x", encoding="utf-8") as file:
+                    json.dump(record, file, sort_keys=True)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temp, path)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temp)
+                raise
+
+    def every(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(path, record) of every readable record of a kind."""
+        for folder, folders, files in os.walk(os.path.join(self.root, kind)):
+            folders.sort()
+            for name in sorted(files):
+                path = os.path.join(folder, name)
+                record = _read(path) if name.endswith(".json") else {}
+                if record:
+                    yield path, record
+
+
+def record_key(text: str) -> str:
+    """The key of a record about something with a name: an address, a path."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            record = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
