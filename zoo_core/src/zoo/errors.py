@@ -160,6 +160,12 @@ class LicenseError(ZooError):
     code = "license"
 
 
+class LockError(ZooError):
+    """Something else than what the lock file says, or a lock file that cannot be read."""
+
+    code = "lock"
+
+
 class MissingDependencyError(ZooError):
     """A Python package that this call needs is not installed."""
 

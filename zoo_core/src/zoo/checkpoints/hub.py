@@ -87,6 +87,22 @@ def parse(source: str) -> HubFile:
     return HubFile(match["repo"], unquote(match["revision"] or "main"), match["file"])
 
 
+def look_up(source: str) -> tuple[str, str | None, int | None]:
+    """What the Hub says of a file without sending it: the source at its commit, its SHA-256 if told, its size in bytes.
+
+    Raises `SourceError` as `deliver_hub` does.
+    """
+    place = parse(source)
+    if offline():
+        raise _offline(source, place)
+    try:
+        facts = _facts(place)
+    except _CLIENT_ERRORS as error:
+        raise _told(source, place, error).error from error
+    digest = facts.etag if _SHA256.fullmatch(facts.etag) else None
+    return str(place._replace(revision=facts.commit)), digest, facts.size
+
+
 def peek_hub(source: str) -> Header:
     """The safetensors header of a file on the Hub, without its body. Raises `SourceError` as `deliver_hub` does."""
     place = parse(source)
