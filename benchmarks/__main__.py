@@ -10,11 +10,14 @@ from benchmarks.creating import creating
 from benchmarks.inference import inference
 from benchmarks.listing import against_peers, at_scale
 from benchmarks.measuring import Table, machine
+from benchmarks.storing import registry, storing
 
 PARTS = {
     "import": lambda quick: [against_peers(quick)],
     "scale": lambda quick: [at_scale(quick)],
     "create": creating,
+    "store": storing,
+    "registry": registry,
     "inference": lambda quick: [inference(quick)],
 }
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
