@@ -263,3 +263,13 @@ def test_storing_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_lock_file_is_noted_once_by_its_whole_path(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store.note_lock("zoo.lock")
+    store.note_lock(str(tmp_path / "zoo.lock"))
+    store.note_lock(str(tmp_path / "other.lock"))
+    assert sorted(store.noted_locks()) == [str(tmp_path / "other.lock"), str(tmp_path / "zoo.lock")]

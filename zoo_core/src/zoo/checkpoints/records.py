@@ -4,6 +4,7 @@
     places/       where a blob lies that is used where it is
     pins/         what a source delivered here the last time
     conversions/  what was made of a published file
+    locks/        where a lock file lies, whose files stay
 
 Records only save work: a missing, torn or unwritable one costs a hash or a download.
 """

@@ -189,6 +189,16 @@ class Store:
         record = {"origin": origin, "converter": converter, "converted": converted}
         self.records.write("conversions", f"{checked_hex(origin)}.{converter}", record)
 
+    def note_lock(self, path: str) -> None:
+        """Remember where a lock file is: what it names stays in the store for as long as it names it."""
+        path = os.path.abspath(path)
+        if self.records.read("locks", record_key(path)).get("path") != path:
+            self.records.write("locks", record_key(path), {"path": path})
+
+    def noted_locks(self) -> tuple[str, ...]:
+        """Absolute paths of the lock files that were noted; some may be gone by now."""
+        return tuple(str(record["path"]) for _, record in self.records.every("locks") if "path" in record)
+
     # inside
 
     def _temp_path(self, sha256: str | None) -> str:
