@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from zoo.checkpoints.delivery import Progress
 from zoo.checkpoints.headers import Header, TensorInfo, read_header
+from zoo.checkpoints.sharding import ShardIndex, beside, is_index, joined, read_index
 from zoo.checkpoints.sources import LOCAL, REMOTE, Carrier, Fetched, fetch, file_name, stored
 from zoo.checkpoints.store import Store
 from zoo.errors import FormatError, SourceError
@@ -39,6 +41,44 @@ class OpenedCheckpoint(NamedTuple):
     path: str
 
 
+class FileFact(NamedTuple):
+    """One file that opening a checkpoint needs: where it may come from, and its digest and size where known."""
+
+    sources: tuple[str, ...]
+    sha256: str | None = None
+    size: int | None = None
+
+
+def files_of(spec: CheckpointSpec, store: Store | None = None) -> list[FileFact]:
+    """Every file that opening a checkpoint needs, as far as this machine knows; asks no network.
+
+    The first is the one the record names. A sharded checkpoint's shards follow once its index is here.
+
+    Raises:
+        FormatError: the index is here, and it is not sound.
+    """
+    store = store or Store()
+    facts = [FileFact(tuple(spec.sources), spec.sha256, spec.size)]
+    if any(is_index(file_name(source)) for source in spec.sources):
+        here = stored(spec.sources, sha256=spec.sha256, size=spec.size, store=store)
+        if here is not None and is_index(file_name(here.source)):
+            index = read_index(here.path, here.source)
+            facts += [_shard_fact(spec, here.source, shard) for shard in index.shards]
+    return facts
+
+
+def is_here(spec: CheckpointSpec, store: Store | None = None) -> bool:
+    """Whether every file of a checkpoint is on this machine, so that opening it asks no network."""
+    store = store or Store()
+    return all(stored(f.sources, sha256=f.sha256, size=f.size, store=store) for f in files_of(spec, store))
+
+
+def _shard_fact(spec: CheckpointSpec, index: str, shard: str) -> FileFact:
+    """A shard's own: beside the index that was taken, in its revision, then beside the index's other addresses."""
+    sources = [source for source in spec.sources if is_index(file_name(source))]
+    return FileFact(tuple(dict.fromkeys(beside(source, shard) for source in (index, *sources))))
+
+
 def open_checkpoint(
     spec: CheckpointSpec,
     *,
@@ -57,15 +97,19 @@ def open_checkpoint(
         SourceError, OfflineError, DigestError: the file cannot be had.
         FormatError: it cannot be read.
     """
-    from zoo.checkpoints.files import read_tensors
-
     store = store or Store()
     fetched = fetch(spec.sources, sha256=spec.sha256, size=spec.size, store=store, progress=progress, carriers=carriers)
     name = file_name(fetched.source).lower()
+    if is_index(name):
+        parts: dict[str, OpenedCheckpoint] = {}
+        index = read_index(fetched.path, fetched.source)
+        for shard in index.shards:
+            fact = _shard_fact(spec, fetched.source, shard)
+            arrived = fetch(fact.sources, store=store, progress=progress, carriers=carriers)
+            parts[shard] = _opened(arrived, store)
+        return _joined(fetched, index, parts)
     if name.endswith(SAFETENSORS + TORCH):
-        path = _safetensors_path(fetched, store)
-        tensors, metadata = read_tensors(path, mapped=not (path == fetched.path and _is_callers(fetched)))
-        return OpenedCheckpoint(tensors, metadata, fetched.sha256, fetched.source, fetched.pinned, path)
+        return _opened(fetched, store)
     for reader in readers:
         read = reader(fetched.path)
         if read is not None:
@@ -81,22 +125,71 @@ def open_checkpoint(
 def peek_structure(spec: CheckpointSpec, *, store: Store | None = None) -> dict[str, TensorInfo] | None:
     """The published names, dtypes and shapes, without downloading the weights; None where that cannot be known.
 
+    Of a sharded checkpoint the index is fetched, and the headers of the shards are looked at.
+
     Raises:
         FormatError: the file is here, or its header came, and it is not sound.
     """
     store = store or Store()
-    here = stored(spec.sources, sha256=spec.sha256, size=spec.size, store=store)
-    for source in spec.sources if here is None else ():
+    if any(is_index(file_name(source)) for source in spec.sources):
+        with suppress(SourceError):  # as for a header that nobody delivers
+            fetched = fetch(spec.sources, sha256=spec.sha256, size=spec.size, store=store)
+            if is_index(file_name(fetched.source)):
+                return _peek_shards(spec, fetched, store)
+        return None
+    header = _peek_header(spec.sources, spec.sha256, spec.size, store)
+    return None if header is None else header.structure
+
+
+def _peek_header(sources: Sequence[str], sha256: str | None, size: int | None, store: Store) -> Header | None:
+    here = stored(sources, sha256=sha256, size=size, store=store)
+    for source in sources if here is None else ():
         if source.startswith(LOCAL):
-            here = stored((source,), sha256=spec.sha256, size=spec.size, store=store)
+            here = stored((source,), sha256=sha256, size=size, store=store)
             if here is not None:
                 break
         elif source.startswith(REMOTE) and file_name(source).lower().endswith(SAFETENSORS):
             with suppress(SourceError):  # the next source may know; if none does, opening says why
-                return _remote_header(source).structure
+                return _remote_header(source)
     if here is None or not file_name(here.source).lower().endswith(SAFETENSORS + TORCH):
         return None
-    return read_header(_safetensors_path(here, store)).structure
+    return read_header(_safetensors_path(here, store))
+
+
+def _peek_shards(spec: CheckpointSpec, fetched: Fetched, store: Store) -> dict[str, TensorInfo] | None:
+    index = read_index(fetched.path, fetched.source)
+    headers: dict[str, Header] = {}
+    for shard in index.shards:
+        header = _peek_header(_shard_fact(spec, fetched.source, shard).sources, None, None, store)
+        if header is None:
+            return None
+        headers[shard] = header
+    structures = {shard: header.structure for shard, header in headers.items()}
+    return joined(index, structures, {shard: header.aliases for shard, header in headers.items()}, fetched.source)
+
+
+def _opened(fetched: Fetched, store: Store) -> OpenedCheckpoint:
+    """One file of weights."""
+    from zoo.checkpoints.files import read_tensors
+
+    path = _safetensors_path(fetched, store)
+    tensors, metadata = read_tensors(path, mapped=not (path == fetched.path and _is_callers(fetched)))
+    return OpenedCheckpoint(tensors, metadata, fetched.sha256, fetched.source, fetched.pinned, path)
+
+
+def _joined(fetched: Fetched, index: ShardIndex, parts: Mapping[str, OpenedCheckpoint]) -> OpenedCheckpoint:
+    """Several files of weights as one, under the index's identity."""
+    aliases = {shard: _tied(part.tensors) for shard, part in parts.items()}
+    tensors = joined(index, {shard: part.tensors for shard, part in parts.items()}, aliases, fetched.source)
+    metadata = {key: value for part in parts.values() for key, value in part.metadata.items()}
+    pinned = fetched.pinned if all(part.pinned == "declared" for part in parts.values()) else "first-use"
+    return OpenedCheckpoint(tensors, metadata, fetched.sha256, fetched.source, pinned, fetched.path)
+
+
+def _tied(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names whose tensor another name has as well."""
+    counts = Counter(map(id, tensors.values()))
+    return [name for name, tensor in tensors.items() if counts[id(tensor)] > 1]
 
 
 def _safetensors_path(fetched: Fetched, store: Store) -> str:
