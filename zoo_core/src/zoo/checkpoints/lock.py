@@ -118,11 +118,8 @@ def parse(data: bytes, where: str = DEFAULT) -> Lock:
 
 def compare(before: Lock, after: Lock) -> list[Difference]:
     """Everything in which two locks differ, in order."""
-    found = (
-        []
-        if before.zoo_core == after.zoo_core
-        else [Difference("zoo-core", "version", before.zoo_core, after.zoo_core)]
-    )
+    cores = before.zoo_core, after.zoo_core
+    found = [] if cores[0] == cores[1] else [Difference("zoo-core", "version", *cores)]
     for ref in sorted({*before.models, *after.models}):
         found += differences(ref, before.models.get(ref), after.models.get(ref))
     return found
