@@ -35,6 +35,8 @@ COMMANDS = {
     "plugin": "compile and check a plugin of your own",
     "alias": "your own short names for models",
     "registry": "the versions of your own models",
+    "lock": "write down what references mean, or check that they still do",
+    "pull": "fetch the very files that a lock names",
 }
 """Every command and what it does, in the order of the help page. Each is the module of its name in this package."""
 
