@@ -14,7 +14,7 @@ from typing import Any
 
 from zoo.errors import OptionError, ZooError
 from zoo.refs import LOCAL
-from zoo.versions import selection
+from zoo.versions import layouts, selection
 from zoo.versions.addresses import Address, checked_word
 from zoo.versions.records import VersionRecord, changes
 from zoo.versions.semver import Version
@@ -41,8 +41,9 @@ def file_version(connection: sqlite3.Connection, record: VersionRecord) -> Versi
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
         values,
     )
-    connection.executemany("INSERT INTO tags VALUES (?, ?)", [(tag, row.lastrowid) for tag in record.tags])
-    return VersionRecord.from_dict(json.loads(text))
+    kept = json.loads(text)
+    layouts.derive(connection, int(row.lastrowid or 0), (record.name, version.precedence, not version.pre), kept)
+    return VersionRecord.from_dict(kept)
 
 
 def file_change(

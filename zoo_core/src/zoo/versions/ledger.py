@@ -18,35 +18,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from zoo.errors import ZooError
+from zoo.versions import layouts
 
-LAYOUT = 1
 FILE = "registry.sqlite"
 _PATIENCE = 60  # seconds; a transaction takes milliseconds, so whoever waits longer waits for something stuck
-
-_SCHEMA = (
-    "CREATE TABLE blobs (sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE versions (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, version TEXT NOT NULL, precedence BLOB NOT NULL,
-        is_release INTEGER NOT NULL, blob TEXT NOT NULL REFERENCES blobs, content TEXT NOT NULL, record TEXT NOT NULL,
-        UNIQUE (name, precedence))""",
-    "CREATE INDEX newest ON versions (name, is_release, precedence)",
-    "CREATE INDEX versions_of_blob ON versions (blob)",
-    """CREATE TABLE tags (
-        tag TEXT NOT NULL, version INTEGER NOT NULL REFERENCES versions, PRIMARY KEY (tag, version)) WITHOUT ROWID""",
-    "CREATE INDEX tags_of_version ON tags (version)",
-    # below: the change whose target a rollback of this one returns to.
-    """CREATE TABLE changes (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, alias TEXT NOT NULL, action TEXT NOT NULL,
-        version INTEGER NOT NULL REFERENCES versions, below INTEGER REFERENCES changes, at TEXT NOT NULL,
-        by TEXT NOT NULL)""",
-    "CREATE INDEX changes_of_alias ON changes (name, alias, id)",
-    *(
-        f"CREATE TRIGGER {table}_{verb} BEFORE {verb} ON {table} "
-        "BEGIN SELECT RAISE(ABORT, 'nothing registered is ever changed'); END"
-        for table in ("versions", "changes")
-        for verb in ("UPDATE", "DELETE")
-    ),
-)
 
 
 class Ledger:
@@ -57,15 +32,19 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A view of one moment; of an empty registry where there is none. Raises `ZooError`."""
+        """A view of one moment; of an empty registry where there is none. Changes nothing. Raises `ZooError`."""
         with self._translated(), ExitStack() as opened:
-            connection = opened.enter_context(closing(self._open("rw"))) if os.path.exists(self.path) else None
-            if connection is not None:
-                connection.execute("BEGIN")
-            if connection is None or not _layout(connection, self.path):  # or its creator was killed
-                connection = opened.enter_context(closing(sqlite3.connect(":memory:", isolation_level=None)))
-                _create(connection)
-            yield connection
+            there = opened.enter_context(closing(self._open("rw"))) if os.path.exists(self.path) else None
+            if there is not None:
+                there.execute("BEGIN")
+                if layouts.found(there, self.path) == layouts.LAYOUT:
+                    yield there
+                    return
+            shown = opened.enter_context(closing(sqlite3.connect(":memory:", isolation_level=None)))
+            if there is not None:
+                there.backup(shown)  # an older layout, or nothing yet; only a writer brings the file itself up to date
+            layouts.bring_up_to_date(shown, self.path)
+            yield shown
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -74,8 +53,7 @@ class Ledger:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             with closing(self._open("rwc")) as connection:
                 connection.execute("BEGIN IMMEDIATE")
-                if not _layout(connection, self.path):
-                    _create(connection)
+                layouts.bring_up_to_date(connection, self.path)
                 yield connection
                 connection.execute("COMMIT")  # closing without it undoes everything
 
@@ -104,15 +82,3 @@ class Ledger:
                 found=self.path,
                 fix="restore the file from a copy" if damaged else "check the folder's permissions and free space",
             ) from error
-
-
-def _layout(connection: sqlite3.Connection, path: str) -> int:
-    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > LAYOUT:
-        raise ZooError("the registry was written by a newer zoo", found=path, fix="pip install -U zoo-core")
-    return found
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    for statement in (*_SCHEMA, f"PRAGMA user_version = {LAYOUT}"):
-        connection.execute(statement)

@@ -32,7 +32,7 @@ class VersionRecord:
 
     name: str
     version: str
-    saved: dict[str, Any]
+    saved: Mapping[str, Any]
     sha256: str
     size: int
     tags: tuple[str, ...] = ()

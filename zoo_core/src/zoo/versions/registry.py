@@ -19,6 +19,7 @@ from zoo.versions import filing, selection
 from zoo.versions.addresses import LATEST, Address, checked_name, checked_word
 from zoo.versions.filing import checked_metrics, checked_note, checked_tags
 from zoo.versions.ledger import Ledger
+from zoo.versions.listing import listed
 from zoo.versions.records import AliasChange, Parent, VersionDifference, VersionRecord, changes
 from zoo.versions.semver import Version
 
@@ -155,10 +156,16 @@ class ModelRegistry:
         with self._ledger.reading() as connection:
             return selection.find(connection, Address(checked_name(name), version))[1]
 
-    def list(self, pattern: str = "*", *, tag: str | None = None) -> Sequence[VersionRecord]:
-        """Versions by name (`*` and `?` as in a shell) and tag: names in order, of each the newest first."""
-        with self._ledger.reading() as connection:
-            return tuple(selection.every(connection, pattern, tag))
+    def list(
+        self, pattern: str = "*", *, tag: str | None = None, limit: int | None = None, offset: int = 0
+    ) -> Sequence[VersionRecord]:
+        """Versions by name (`*` and `?` as in a shell) and tag: names in order, of each the newest first.
+
+        Args:
+            limit, offset: at most so many, after so many. A record is read when it is looked at, so that a long list
+                costs little.
+        """
+        return listed(self._ledger, pattern, tag, limit, offset)
 
     def promote(self, name: str, version: str, alias: str) -> AliasChange:
         """Let an alias mean a version from now on. Where it does already, nothing changes and nothing is noted.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
-from difflib import get_close_matches
+from typing import Any
 
 from zoo.errors import NotFoundError
 from zoo.versions.addresses import LATEST, Address, is_word
@@ -18,11 +17,24 @@ _NEWEST = "ORDER BY is_release DESC, precedence DESC LIMIT 1"  # a pre-release o
 
 def find(connection: sqlite3.Connection, address: Address) -> tuple[int, VersionRecord]:
     """The version an address means, with its row. Raises `NotFoundError` and `RefError`."""
+    number = row_of(connection, address)
+    record = VersionRecord.from_dict(text_of(connection, number))
+    return number, with_aliases(record, aliases_of(connection, address.name, number))
+
+
+def row_of(connection: sqlite3.Connection, address: Address) -> int:
+    """The row of the version that an address means. Raises `NotFoundError` and `RefError`."""
     row = _row(connection, address)
     if row is None:
         raise _no_such(connection, address)
-    number, record = row[0], VersionRecord.from_dict(json.loads(row[1]))
-    return number, _with_aliases(record, aliases_now(connection, address.name).get(number, ()))
+    return row
+
+
+def text_of(connection: sqlite3.Connection, number: int) -> dict[str, Any]:
+    """The record in that row as it was filed, with what a newer zoo has said in it."""
+    text = connection.execute("SELECT record FROM versions WHERE id = ?", [number]).fetchone()[0]
+    values: dict[str, Any] = json.loads(text)
+    return values
 
 
 def at_precedence(connection: sqlite3.Connection, name: str, version: Version) -> tuple[str, VersionRecord] | None:
@@ -32,13 +44,16 @@ def at_precedence(connection: sqlite3.Connection, name: str, version: Version) -
     return None if row is None else (str(row[0]), VersionRecord.from_dict(json.loads(row[1])))
 
 
-def every(connection: sqlite3.Connection, pattern: str, tag: str | None) -> Iterator[VersionRecord]:
-    """Versions by name pattern and tag; names in order, of each the newest first."""
-    tagged = "AND id IN (SELECT version FROM tags WHERE tag = ?)" if tag is not None else ""
-    query = f"SELECT id, record FROM versions WHERE name GLOB ? {tagged} ORDER BY name, precedence DESC"
-    aliases = aliases_now(connection)
-    for number, record in connection.execute(query, [pattern] if tag is None else [pattern, tag]):
-        yield _with_aliases(VersionRecord.from_dict(json.loads(record)), aliases.get(number, ()))
+def every(
+    connection: sqlite3.Connection, pattern: str, tag: str | None, limit: int = -1, offset: int = 0
+) -> list[tuple[int, str]]:
+    """(row, card) of versions by name pattern and tag; names in order, of each the newest first."""
+    tagged = "AND version IN (SELECT version FROM tags WHERE tag = ?)" if tag is not None else ""
+    query = (
+        f"SELECT version, card FROM cards WHERE name GLOB ? {tagged} ORDER BY name, precedence DESC LIMIT ? OFFSET ?"
+    )
+    values = [pattern, *([tag] if tag is not None else []), limit, offset]
+    return connection.execute(query, values).fetchall()
 
 
 def aliases_now(connection: sqlite3.Connection, name: str | None = None) -> dict[int, tuple[str, ...]]:
@@ -49,6 +64,20 @@ def aliases_now(connection: sqlite3.Connection, name: str | None = None) -> dict
     for number, alias in connection.execute(f"{query} ORDER BY alias", [] if name is None else [name]):
         found[number] = (*found.get(number, ()), alias)
     return found
+
+
+def aliases_of(connection: sqlite3.Connection, name: str, number: int) -> tuple[str, ...]:
+    """The aliases that mean the version in that row now. Skips from alias to alias, however often each has moved."""
+    query = """
+        WITH RECURSIVE words(alias) AS (
+            SELECT min(alias) FROM changes WHERE name = :name
+            UNION ALL
+            SELECT (SELECT min(alias) FROM changes WHERE name = :name AND alias > words.alias) FROM words
+            WHERE words.alias IS NOT NULL)
+        SELECT alias FROM words WHERE :number = (
+            SELECT version FROM changes WHERE name = :name AND changes.alias = words.alias ORDER BY id DESC LIMIT 1)
+        ORDER BY alias"""
+    return tuple(row[0] for row in connection.execute(query, {"name": name, "number": number}))
 
 
 def last_change(connection: sqlite3.Connection, name: str, alias: str) -> tuple[int, int, int | None] | None:
@@ -70,7 +99,7 @@ def history(connection: sqlite3.Connection, name: str, alias: str | None) -> tup
 
 def check_registered(connection: sqlite3.Connection, name: str) -> None:
     """Raises `NotFoundError`: no version has that name."""
-    if not _versions(connection, name):
+    if connection.execute("SELECT 1 FROM versions WHERE name = ? LIMIT 1", [name]).fetchone() is None:
         raise _no_such(connection, Address(name))
 
 
@@ -93,37 +122,42 @@ def next_free(connection: sqlite3.Connection, name: str, version: Version) -> tu
     return f"{major}.{minor}.{patch}", f"{major}.{next_minor}.0", f"{next_major}.0.0"
 
 
-def _row(connection: sqlite3.Connection, address: Address) -> tuple[int, str] | None:
-    """(id, record)"""
+def _row(connection: sqlite3.Connection, address: Address) -> int | None:
     name, selector = address
-    query = "SELECT id, record FROM versions WHERE name = ?"
-    found: tuple[int, str] | None
+    found: tuple[int] | None
     if selector == LATEST:
-        found = connection.execute(f"{query} {_NEWEST}", [name]).fetchone()
+        found = connection.execute(f"SELECT id FROM versions WHERE name = ? {_NEWEST}", [name]).fetchone()
     elif is_word(selector):
         change = last_change(connection, name, selector)
         if change is not None:
-            found = connection.execute(f"{query} AND id = ?", [name, change[1]]).fetchone()
-        else:
-            tagged = "AND id IN (SELECT version FROM tags WHERE tag = ?)"
-            found = connection.execute(f"{query} {tagged} {_NEWEST}", [name, selector]).fetchone()
+            return change[1]
+        query = f"SELECT version FROM tags WHERE tag = ? AND name = ? {_NEWEST}"
+        found = connection.execute(query, [selector, name]).fetchone()
     else:
-        found = _newest_in(connection, name, Range.parse(selector))
-    return found
+        return _newest_in(connection, name, Range.parse(selector))
+    return None if found is None else found[0]
 
 
-def _newest_in(connection: sqlite3.Connection, name: str, wanted: Range) -> tuple[int, str] | None:
-    # The operators are the five of `Comparison`; the database sorts, and the range has the last word on pre-releases.
+def _newest_in(connection: sqlite3.Connection, name: str, wanted: Range) -> int | None:
+    """One look for a release, and one at the pre-releases of each bound that is one: none reads what it does not want.
+
+    The operators are the five of `Comparison`.
+    """
     bounds = "".join(f" AND precedence {operator} ?" for operator, _ in wanted.comparisons)
-    query = f"SELECT version, id, record FROM versions WHERE name = ?{bounds} ORDER BY precedence DESC"
-    values = [name, *(version.precedence for _, version in wanted.comparisons)]
-    for text, number, record in connection.execute(query, values):
-        if wanted.admits(Version.parse(text)):
-            return number, record
-    return None
+    values = [version.precedence for _, version in wanted.comparisons]
+    newest = f"SELECT precedence, id FROM versions WHERE name = ? AND is_release = ?{bounds}"
+    last = "ORDER BY precedence DESC LIMIT 1"
+    found = connection.execute(f"{newest} {last}", [name, True, *values]).fetchall()
+    for numbers in {version.numbers for _, version in wanted.comparisons if version.pre}:
+        # Between the least pre-release of those numbers and their release.
+        among = [Version(*numbers, ("0",)).precedence, Version(*numbers).precedence]
+        query = f"{newest} AND precedence >= ? AND precedence < ? {last}"
+        found += connection.execute(query, [name, False, *values, *among]).fetchall()
+    return max(found)[1] if found else None
 
 
-def _with_aliases(record: VersionRecord, aliases: tuple[str, ...]) -> VersionRecord:
+def with_aliases(record: VersionRecord, aliases: tuple[str, ...]) -> VersionRecord:
+    """The record as it is now."""
     return replace(record, aliases=aliases) if aliases else record
 
 
@@ -138,7 +172,7 @@ def _no_such(connection: sqlite3.Connection, address: Address) -> NotFoundError:
     versions = _versions(connection, name)
     if not versions:
         names = [row[0] for row in connection.execute("SELECT DISTINCT name FROM versions ORDER BY name")]
-        near = get_close_matches(name, names, n=1, cutoff=0.5)
+        near = _nearest(name, names)
         return NotFoundError(
             f"no model {name!r} is registered" + (f"; did you mean {near[0]!r}?" if near else ""),
             asked=str(address),
@@ -146,7 +180,7 @@ def _no_such(connection: sqlite3.Connection, address: Address) -> NotFoundError:
             fix="zoo registry ls" if names else "zoo.register_model(model, name=…, version=…)",
         )
     words = sorted({alias for aliases in aliases_now(connection, name).values() for alias in aliases})
-    near = get_close_matches(selector, words, n=1, cutoff=0.5) if is_word(selector) else []
+    near = _nearest(selector, words) if is_word(selector) else []
     if selector[:1] in ("v", "V") and selector[1:] in versions:
         near = [selector[1:]]
     what = "alias or tag" if is_word(selector) else "version"
@@ -156,3 +190,9 @@ def _no_such(connection: sqlite3.Connection, address: Address) -> NotFoundError:
         found=", ".join([*versions[:8], *(["…"] if len(versions) > 8 else []), *words]),
         fix=f"{name}@{near[0] if near else versions[0]}",
     )
+
+
+def _nearest(word: str, known: list[str]) -> list[str]:
+    from difflib import get_close_matches  # only a mistake pays for it
+
+    return get_close_matches(word, known, n=1, cutoff=0.5)
