@@ -15,13 +15,13 @@ import torch
 
 from zoo.build.choosing import OWN_FILE, chosen_checkpoint, is_file
 from zoo.build.fast_init import without_initialisation
+from zoo.build.locked import as_locked, check_component
 from zoo.build.options import check_options, merge_spellings
 from zoo.build.placement import Placement, as_placement
 from zoo.build.weights import check_structure, load_weights
 from zoo.catalog import Resolved, open_catalog
 from zoo.catalog.licenses import check_license
-from zoo.checkpoints.opening import open_checkpoint, peek_structure
-from zoo.checkpoints.sources import stored
+from zoo.checkpoints.opening import is_here, open_checkpoint, peek_structure
 from zoo.errors import OptionError, UnsupportedError
 from zoo.models.config import ModelConfig
 from zoo.models.labels import LabelSpace, label_space
@@ -60,8 +60,8 @@ def create(
             `file://folder` of `save_pretrained`.
         pretrained: load the referenced (or default) checkpoint. The model comes back in evaluation mode.
         checkpoint: instead, a checkpoint of the model by name, or a file of your own: a path or `file://`, `hf://`,
-            `https://`, `pkg://` address, in the published `format` it was written in. Of a folder here: the
-            `model.safetensors` or `pytorch_model.bin` in it.
+            `https://`, `pkg://` address, in the published `format` it was written in; of sharded weights, their
+            `….index.json`. Of a folder here: the `model.safetensors` or `pytorch_model.bin`, or its index, in it.
         format: the key format of a file of your own; default `native`.
         backbone, neck, head: parts of a composed model: names, mappings or modules.
         features_only: give the backbone: `forward(images) -> list` of NCHW maps, `out_indices` of them (negative
@@ -106,6 +106,7 @@ def create(
         return create_external(ref, options, features_only, indices, placement, allow_licenses=allow_licenses)
     resolved = open_catalog().resolve(ref)
     weights = chosen_checkpoint(resolved, pretrained, chosen, format)
+    weights = as_locked(ref, resolved, weights, named=chosen is not None)
     if weights is not None and weights.name != OWN_FILE:
         check_license(weights, _reference(resolved, weights), allow_licenses)
     check_options(options, resolved.schema, resolved.ref)
@@ -154,6 +155,7 @@ def create_backbone(
 def build_component(ref: str, kind: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> Component:
     """A registered neck or head by name, with the caller's options and those defaults that its config knows."""
     resolved = open_catalog().resolve(ref, kinds=(kind,))
+    check_component(ref, resolved)
     known = resolved.schema.get("properties", {})
     suited = {name: value for name, value in defaults.items() if name in known}
     config = {**resolved.model.config, **suited, **options}
@@ -244,7 +246,7 @@ def construct(
 
 def _fill(component: Component, weights: CheckpointSpec, resolved: Resolved, placement: Placement) -> None:
     """Fetch, check and assign the weights of a component whose parameters are unwritten."""
-    if stored(weights.sources, sha256=weights.sha256, size=weights.size) is None:
+    if not is_here(weights):
         structure = peek_structure(weights)
         if structure is not None:
             check_structure(component, structure, weights.format, weights.sources[0])

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from zoo.checkpoints.delivery import Delivery, Progress, Wanted, offline
+from zoo.checkpoints.lock import held
 from zoo.checkpoints.store import Store, checked_hex
 from zoo.errors import CheckpointError, DigestError, OfflineError, SourceError
 
@@ -60,7 +61,7 @@ def fetch(
         SourceError: no source could deliver; the message has each with its reason.
     """
     store = store or Store()
-    sha256 = checked_hex(sha256) if sha256 else None
+    sha256, size = held(sources, checked_hex(sha256) if sha256 else None, size)
     found = stored(sources, sha256=sha256, size=size, store=store)
     if found:
         return found
@@ -82,6 +83,7 @@ def stored(
     this machine knows nothing of.
     """
     store = store or Store()
+    sha256, size = held(sources, sha256, size)
     blob = store.find(sha256, size) if sha256 else None
     if blob:
         pins = (store.pin(source) for source in sources)

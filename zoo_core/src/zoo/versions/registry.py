@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from zoo.checkpoints.delivery import Wanted
-from zoo.checkpoints.headers import read_header
-from zoo.checkpoints.store import Blob, Store, checked_hex
-from zoo.errors import CheckpointError, DigestError, NotFoundError, RefError
+from zoo.checkpoints.store import Store
+from zoo.errors import NotFoundError
 from zoo.paths import home
-from zoo.refs import LOCAL
 from zoo.versions import filing, selection
 from zoo.versions.addresses import LATEST, Address, checked_name, checked_word
 from zoo.versions.filing import checked_metrics, checked_note, checked_tags
 from zoo.versions.ledger import Ledger
 from zoo.versions.listing import listed
-from zoo.versions.records import AliasChange, Parent, VersionDifference, VersionRecord, changes
+from zoo.versions.records import AliasChange, VersionDifference, VersionRecord
+from zoo.versions.registration import register_component, stated_parent
 from zoo.versions.semver import Version
+from zoo.versions.shelf import Shelf
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +46,7 @@ class ModelRegistry:
 
     def __init__(self, path: str | PathLike[str] | None = None) -> None:
         self.path = os.path.join(home(), "registry") if path is None else os.path.abspath(os.fspath(path))
-        self._ledger = Ledger(self.path)
-        self._store = Store(None if path is None else self.path)
+        self._shelf = Shelf(Ledger(self.path), Store(None if path is None else self.path))
 
     def register(
         self,
@@ -89,8 +85,8 @@ class ModelRegistry:
         checked_name(name)
         wanted = Version.parse(version)
         notes = {"tags": checked_tags(tags), "metrics": checked_metrics(metrics), "data": checked_note(data)}
-        stated = None if parent is None else self._stated(parent)
-        return self._file(name, wanted, built(model, config, weights), stated, notes)
+        stated = None if parent is None else stated_parent(self._shelf, parent)
+        return register_component(self._shelf, name, wanted, built(model, config, weights), stated, notes)
 
     @overload
     def load(
@@ -153,8 +149,7 @@ class ModelRegistry:
 
     def show(self, name: str, version: str = LATEST) -> VersionRecord:
         """Everything known about one version. Raises `RefError`, `NotFoundError`."""
-        with self._ledger.reading() as connection:
-            return selection.find(connection, Address(checked_name(name), version))[1]
+        return self._shelf.record(Address(name, version))
 
     def list(
         self, pattern: str = "*", *, tag: str | None = None, limit: int | None = None, offset: int = 0
@@ -165,7 +160,7 @@ class ModelRegistry:
             limit, offset: at most so many, after so many. A record is read when it is looked at, so that a long list
                 costs little.
         """
-        return listed(self._ledger, pattern, tag, limit, offset)
+        return listed(self._shelf.ledger, pattern, tag, limit, offset)
 
     def promote(self, name: str, version: str, alias: str) -> AliasChange:
         """Let an alias mean a version from now on. Where it does already, nothing changes and nothing is noted.
@@ -174,7 +169,7 @@ class ModelRegistry:
             RefError: the alias is no word. NotFoundError: no such version. ZooError: it cannot be written.
         """
         checked_word(alias, "an alias")
-        with self._ledger.writing() as connection:
+        with self._shelf.ledger.writing() as connection:
             number, record = selection.find(connection, Address(checked_name(name), version))
             now = selection.last_change(connection, record.name, alias)
             if now is None or now[1] != number:
@@ -187,7 +182,7 @@ class ModelRegistry:
         Raises:
             NotFoundError: no such model or alias, or it has no earlier target. ZooError: it cannot be written.
         """
-        with self._ledger.writing() as connection:
+        with self._shelf.ledger.writing() as connection:
             selection.check_registered(connection, checked_name(name))
             now = selection.last_change(connection, name, alias)
             if now is None:
@@ -206,59 +201,23 @@ class ModelRegistry:
 
     def history(self, name: str, alias: str | None = None) -> Sequence[AliasChange]:
         """Every change of a model's aliases, or of one of them, oldest first. Raises `NotFoundError`: no such model."""
-        with self._ledger.reading() as connection:
+        with self._shelf.ledger.reading() as connection:
             selection.check_registered(connection, checked_name(name))
             return selection.history(connection, name, alias)
 
-    def diff(self, before: str, after: str) -> VersionDifference:
-        """What differs between two versions, each as `name@selector`. Reads no weights, only their files' headers.
+    def diff(self, before: str, after: str, *, weights: bool = False) -> VersionDifference:
+        """What differs between two versions, each as `name@selector`.
+
+        Args:
+            weights: compare the numbers too, in as much memory as a piece of a tensor takes; otherwise only the
+                headers of the files are read.
 
         Raises:
-            RefError, NotFoundError: no such version. CheckpointError: its weights are gone.
+            RefError, NotFoundError: no such version. CheckpointError: its weights are gone, or damaged.
         """
-        one, other = (self.show(*Address.parse(text)) for text in (before, after))
-        mine, theirs = (read_header(self._blob(record).path).structure for record in (one, other))
-        return VersionDifference(
-            before=one.ref,
-            after=other.ref,
-            factory=None if one.factory == other.factory else (one.factory, other.factory),
-            config=changes(one.config, other.config),
-            metrics=changes(one.metrics, other.metrics),
-            tensors=changes(mine, theirs),
-            same_weights=one.sha256 == other.sha256,
-        )
+        from zoo.versions.comparison import difference
 
-    def _file(
-        self, name: str, version: Version, component: Component, parent: Parent | None, notes: Mapping[str, Any]
-    ) -> VersionRecord:
-        from zoo.versions.classes import remember
-        from zoo.versions.contents import described, owner_of, weights_of
-
-        saved, taken = described(component), self._is_taken(name, version)
-        distribution, plugin_version = owner_of(component)
-        blob = self._keep(weights_of(component), stored=not taken)
-        damaged = taken and self._is_damaged(blob)
-        record = VersionRecord(
-            name=name,
-            version=str(version),
-            saved=saved,
-            sha256=blob.sha256,
-            size=blob.size,
-            parent=parent or self._origin(component, blob.sha256),
-            distribution=distribution,
-            plugin_version=plugin_version,
-            zoo_version=filing.zoo_version(),
-            created=filing.now(),
-            author=filing.user(),
-            **notes,
-        )
-        with self._ledger.writing() as connection:
-            filed = filing.file_version(connection, record)
-            # Collected, lost or damaged since it was first registered.
-            if damaged or self._store.find(filed.sha256, filed.size) is None:
-                self._store.put(weights_of(component), Wanted(filed.sha256, filed.size))
-        remember(type(component), filed.sha256)
-        return filed
+        return difference(self._shelf, before, after, weights=weights)
 
     def _open(
         self,
@@ -269,63 +228,8 @@ class ModelRegistry:
     ) -> Component:
         from zoo.versions.contents import opened
 
-        blob = self._blob(record)
-        if self._store.digest(blob.path) != record.sha256:  # hashed anew only where the file looks touched
-            raise DigestError(
-                f"the weights of {record.ref} are damaged",
-                asked=record.sha256,
-                found=blob.path,
-                fix="restore that file from a copy, or load another version",
-            )
-        return opened(record, blob.path, use, allow_licenses=allow_licenses, cls=cls)
-
-    def _blob(self, record: VersionRecord) -> Blob:
-        found = self._store.find(record.sha256, record.size)
-        if found is None:
-            raise CheckpointError(
-                f"the weights of {record.ref} are not in the store, or cut short",
-                asked=self._store.blob_path(record.sha256),
-                fix="restore that file from a copy, or load another version",
-            )
-        return found
-
-    def _stated(self, parent: str | tuple[str, str]) -> Parent:
-        address = filing.checked_parent(parent)
-        if isinstance(address, str):
-            return Parent(sha256=checked_hex(address))
-        record = self.show(*address)
-        return Parent(sha256=record.sha256, name=record.name, version=record.version)
-
-    def _origin(self, component: Component, sha256: str) -> Parent | None:
-        origin = component.provenance
-        if origin is None or not origin.sha256:
-            return None
-        name = version = ""
-        with suppress(RefError):  # a source that somebody wrote by hand
-            name, version = Address.parse(origin.source) if origin.source.startswith(LOCAL) else ("", "")
-        if origin.sha256 != sha256:
-            return Parent(sha256=origin.sha256, name=name, version=version)
-        with suppress(NotFoundError, RefError):  # an unchanged copy is no child of itself
-            return self.show(name, version).parent
-        return None
-
-    def _keep(self, chunks: Iterator[memoryview], *, stored: bool) -> Blob:
-        """Put weights into the store; or, where they will only be compared, tell their digest."""
-        if stored:
-            return self._store.put(chunks)
-        digest, size = hashlib.sha256(), 0
-        for chunk in chunks:
-            digest.update(chunk)
-            size += len(chunk)
-        return Blob(digest.hexdigest(), size, "")
-
-    def _is_damaged(self, blob: Blob) -> bool:
-        found = self._store.find(blob.sha256, blob.size)
-        return found is not None and self._store.digest(found.path) != blob.sha256
-
-    def _is_taken(self, name: str, version: Version) -> bool:
-        with self._ledger.reading() as connection:
-            return selection.at_precedence(connection, name, version) is not None
+        weights = self._shelf.sound_blob(record).path
+        return opened(record, weights, use, allow_licenses=allow_licenses, cls=cls)
 
 
 def register_model(
@@ -348,5 +252,9 @@ def create_local(
     ref: str, use: Use, *, allow_licenses: Sequence[str] | str | None, cls: type[Component] | None
 ) -> Component:
     """What `local/name[@selector]` names in the user's own registry; for `zoo.create`."""
+    from zoo.build.locked import check_registered
+
     registry = ModelRegistry()
-    return registry._open(registry.show(*Address.parse(ref)), use, allow_licenses, cls)
+    record = registry.show(*Address.parse(ref))
+    check_registered(ref, record.ref, record.saved, record.sha256, record.size)
+    return registry._open(record, use, allow_licenses, cls)
