@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import subprocess
-import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 from urllib.request import Request
@@ -14,9 +12,9 @@ from urllib.request import Request
 import pytest
 
 from loopback_hub import Fault, LoopbackHub
+from zoo.checkpoints.connections import Remote, _Redirects
 from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.store import Store
-from zoo.checkpoints.web import _Redirects
 from zoo.errors import DigestError, OfflineError, SourceError
 
 DATA = os.urandom(400_000)
@@ -53,58 +51,6 @@ def test_a_download_given_up_is_resumed_by_the_next_call(hub: LoopbackHub, store
     assert hub.seen[-1].range == "bytes=200000-"
     assert hub.body_bytes == len(DATA)
     assert blobs(store) == [SHA]
-
-
-FETCHER = """
-import sys
-from zoo.checkpoints.sources import fetch
-fetch([sys.argv[1]], sha256=sys.argv[2])
-"""
-
-
-def test_a_download_that_was_killed_is_resumed(hub: LoopbackHub, store: Store) -> None:
-    url = hub.serve("/w", DATA)
-    hub.cdn_faults = [Fault(slow=0.02)]
-    environment = {**os.environ, "ZOO_HOME": store.root}
-    with subprocess.Popen([sys.executable, "-c", FETCHER, url, SHA], env=environment) as fetcher:
-        deadline = time.monotonic() + 30
-        while not (partials := store.partials(SHA)) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert partials
-        fetcher.kill()
-    assert store.find(SHA) is None
-    assert fetch([url], sha256=SHA, store=store).sha256 == SHA
-    assert hub.seen[-1].range is not None
-    assert blobs(store) == [SHA]
-
-
-def test_a_complete_but_unpublished_download_needs_no_byte_more(hub: LoopbackHub, store: Store) -> None:
-    url = hub.serve("/w", DATA)
-    os.makedirs(f"{store.root}/blobs/tmp")
-    Path(f"{store.root}/blobs/tmp/{SHA}.dead").write_bytes(DATA)
-    assert fetch([url], sha256=SHA, store=store).sha256 == SHA
-    assert hub.body_bytes == 0
-
-
-def test_a_damaged_partial_download_is_started_over(hub: LoopbackHub, store: Store) -> None:
-    url = hub.serve("/w", DATA)
-    os.makedirs(f"{store.root}/blobs/tmp")
-    for junk in (b"\0" * 100_000, b"\0" * 500_000):
-        Path(f"{store.root}/blobs/tmp/{SHA}.dead").write_bytes(junk)
-        got = fetch([url], sha256=SHA, store=store)
-        assert Path(got.path).read_bytes() == DATA
-        os.unlink(got.path)
-    assert blobs(store) == []
-
-
-def test_a_damaged_partial_download_is_forgotten_even_if_the_next_attempt_fails(hub: LoopbackHub, store: Store) -> None:
-    url = hub.serve("/w", DATA)
-    os.makedirs(f"{store.root}/blobs/tmp")
-    Path(f"{store.root}/blobs/tmp/{SHA}.dead").write_bytes(b"\0" * 100_000)
-    hub.cdn_faults = [Fault(), *[Fault(status=503)] * 3]
-    with pytest.raises(SourceError, match="HTTP 503"):
-        fetch([url], sha256=SHA, store=store)
-    assert store.partials(SHA) == []
 
 
 def test_a_time_limit_that_is_no_number_is_refused(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,9 +100,9 @@ def test_a_server_elsewhere_may_not_redirect_to_this_machine(hub: LoopbackHub) -
     here = hub.serve("/w", DATA)
 
     def follow(*hops: str) -> None:
-        redirects = _Redirects(hops[0])
+        redirects = _Redirects(Remote(hops[0], hops[0]))
         for hop, following in pairwise(hops):
-            redirects.redirect_request(Request(hop), None, 302, "Found", {}, following)
+            redirects.redirect_request(Request(hop), io.BytesIO(), 302, "Found", {}, following)
 
     follow(here, here)
     follow("https://example.com/w", "https://example.org/w")

@@ -1,32 +1,29 @@
-"""The Hugging Face Hub, through its own client: its cache, its settings and its tokens stay those its users know.
+"""The Hugging Face Hub: its cache, its settings, its tokens and its answers are those its users know.
 
-A file is used where the Hub's cache has it; it is hashed once and compared with the declared digest and with the Hub's
-own (the SHA-256 of a large file, the git hash of a small one). The client reads some of its settings when it is
-imported; endpoint and cache are therefore read here at each call.
+A file is used where the Hub's cache has it; otherwise it arrives in our store, from where an earlier arrival broke
+off. Either way it is compared with the declared digest and with the Hub's own (the SHA-256 of a large file, the git
+hash of a small one). What the Hub says of a file is asked through its own client, which reads some of its settings
+when it is imported; endpoint and cache are therefore read here at each call.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import huggingface_hub
 from huggingface_hub import constants, errors
-from huggingface_hub.utils import (  # type: ignore[attr-defined]  # re-exported without saying so
-    build_hf_headers,
-    get_session,
-    hf_raise_for_status,
-)
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # re-exported without saying so
 
-from zoo.checkpoints.delivery import Delivery, Progress, Wanted, offline, shown_progress
-from zoo.checkpoints.headers import PEEK, Header, peek_header
-from zoo.checkpoints.store import Store
-from zoo.checkpoints.web import ranged
+from zoo.checkpoints.connections import Remote
+from zoo.checkpoints.delivery import Delivery, Progress, Wanted, offline
+from zoo.checkpoints.headers import Header
+from zoo.checkpoints.store import Store, read_chunks
+from zoo.checkpoints.web import download, peek
 from zoo.errors import DigestError, OfflineError, SourceError
 
 _SOURCE = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>refs/(?:pr|convert)/[^/]+|[^/]+))?/(?P<file>.+)")
@@ -54,17 +51,17 @@ class Facts(NamedTuple):
 
 
 def deliver_hub(source: str, wanted: Wanted, store: Store, progress: Progress | None) -> Delivery:
-    """The file in the Hub's cache, downloaded if need be, and verified.
+    """The file where the Hub's cache has it, otherwise in the store, downloaded and verified.
 
     Raises:
         SourceError: not there, not allowed (with how to log in), or the connection failed.
         OfflineError: not in the cache, and the network is switched off.
-        DigestError: not the promised bytes, by the declared digest or by the Hub's own; not left in the cache.
+        DigestError: not the promised bytes, by the declared digest or by the Hub's own.
     """
     place = parse(source)
     cached = _cached(place)
     if cached and (offline() or (wanted.sha256 and store.digest(cached) == wanted.sha256)):
-        return _verified(source, place, cached, wanted, store)
+        return _adopted(source, place, cached, wanted, store)
     if offline():
         raise _offline(source, place)
     try:
@@ -72,10 +69,14 @@ def deliver_hub(source: str, wanted: Wanted, store: Store, progress: Progress | 
     except _CLIENT_ERRORS as error:
         told = _told(source, place, error)
         if told.unreachable and cached:
-            return _verified(source, place, cached, wanted, store)
+            return _adopted(source, place, cached, wanted, store)
         raise told.error from error
     if wanted.sha256 and _SHA256.fullmatch(facts.etag) and facts.etag != wanted.sha256:
         raise wanted.broken(source, f"sha256 {facts.etag}, says the Hub", f"sha256 {wanted.sha256}")
+    place = place._replace(revision=facts.commit)
+    cached = _cached(place) or _cached_under(place, facts.etag)
+    if cached and _is_what_the_hub_has(cached, facts.etag, store):
+        return _adopted(source, place, cached, wanted, store)
     return _downloaded(source, place, facts, wanted, store, progress)
 
 
@@ -108,38 +109,32 @@ def peek_hub(source: str) -> Header:
     place = parse(source)
     if offline():
         raise _offline(source, place)
-    url = huggingface_hub.hf_hub_url(place.repo, place.file, revision=place.revision, endpoint=_endpoint())
-
-    def read(begin: int, end: int) -> tuple[bytes, int | None]:
-        headers = {**build_hf_headers(), "Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}
-        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-        with get_session().stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as reply:
-            hf_raise_for_status(reply)
-            return ranged(_reader(reply), reply.status_code, reply.headers, begin, end)
-
     try:
-        return peek_header(read, source)
-    except _CLIENT_ERRORS as error:
+        return peek(_remote(source, place))
+    except SourceError as error:
+        raise _refused(source, error) from error
+
+
+def _remote(source: str, place: HubFile) -> Remote:
+    """Where the file's bytes are asked for. The token goes to the Hub, never to where it redirects us."""
+    try:
+        url = huggingface_hub.hf_hub_url(place.repo, place.file, revision=place.revision, endpoint=_endpoint())
+        headers = build_hf_headers()
+    except _CLIENT_ERRORS as error:  # no name for a repository or a file
         raise _told(source, place, error).error from error
+    patience = None if os.environ.get("ZOO_TIMEOUT") else float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
+    return Remote(source, url, headers, patience)
 
 
-def _reader(reply: Any) -> Any:
-    def read(count: int) -> bytes:
-        taken = b""
-        for chunk in reply.iter_bytes(PEEK):
-            taken += chunk
-            if len(taken) >= count:
-                break
-        return taken[:count]
-
-    return read
+def _refused(source: str, error: SourceError) -> SourceError:
+    reason = error.message.removeprefix(f"{source}: ")
+    return type(error)(f"{source}: the Hub did not deliver: {reason}", asked=source, found=error.found, fix=_BE_PATIENT)
 
 
 _CLIENT_ERRORS = (errors.HTTPError, OSError, ValueError, RuntimeError)  # type: ignore[attr-defined]
-"""What the client raises: HTTP and transport errors, broken connections, invalid names, its xet library's errors."""
+"""What the client raises: HTTP and transport errors, broken connections, invalid names."""
 
-
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_BE_PATIENT = "try again; a slow link may need HF_HUB_DOWNLOAD_TIMEOUT=60, a mirror HF_ENDPOINT=https://…"
 
 
 class Told(NamedTuple):
@@ -166,18 +161,12 @@ def _told(source: str, place: HubFile, error: Exception) -> Told:
     elif isinstance(error, errors.RepositoryNotFoundError) or status == 404:
         why = f"the Hub has no repository {place.repo!r}, or none that you may see"
         fix = "check the name; for a private or gated one: HF_TOKEN=… or hf auth login"
-    elif isinstance(error, OSError) and error.errno in _DISK:
-        why, fix = (
-            f"the Hub's cache cannot be written: {error.strerror}",
-            "free some space, or: HF_HOME=/path/with/space",
-        )
     elif isinstance(error, ValueError):
         why, fix = f"not a name on the Hub: {error}", "hf://org/repo[@revision]/file"
     else:
         busy = status is None or status >= 500 or status == 429
         what = f"HTTP {status}" if status else f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        fix = "try again; a slow link may need HF_HUB_DOWNLOAD_TIMEOUT=60, a mirror HF_ENDPOINT=https://…"
-        return Told(SourceError(f"{source}: the Hub did not deliver: {what}", asked=source, fix=fix), busy)
+        return Told(SourceError(f"{source}: the Hub did not deliver: {what}", asked=source, fix=_BE_PATIENT), busy)
     return Told(SourceError(f"{source}: {why}", asked=source, fix=fix), False)
 
 
@@ -205,47 +194,35 @@ def _facts(place: HubFile) -> Facts:
 def _downloaded(
     source: str, place: HubFile, facts: Facts, wanted: Wanted, store: Store, progress: Progress | None
 ) -> Delivery:
-    """The file, from the cache or fetched; a damaged one in the cache is fetched once more."""
-    had = _cached(place._replace(revision=facts.commit)) is not None
-    path = _client_download(source, place, progress, anew=False)
-    commit = _commit(path, place)
-    if commit and commit != facts.commit:  # the branch moved on between the two questions
-        facts = _facts(place._replace(revision=commit))
-    if had and not _is_what_the_hub_has(path, facts.etag, store):
-        path = _client_download(source, place, progress, anew=True)
-    if not _is_what_the_hub_has(path, facts.etag, store):
-        found = store.digest(path)
-        for name in (os.path.realpath(path), path):  # or the client would hand it out for ever
-            with suppress(OSError):
-                os.unlink(name)
+    """The file of that commit, into the store, held against what the Hub says of it on the way."""
+    promised = Wanted(wanted.sha256, wanted.size if wanted.size is not None else facts.size, wanted.pin)
+    if _SHA256.fullmatch(facts.etag):
+        promised = promised._replace(sha256=facts.etag)
+
+    def check(path: str) -> None:
+        if not _is_what_the_hub_has(path, facts.etag, store):
+            raise wanted.broken(source, "other bytes", f"digest {facts.etag}, says the Hub")
+
+    large = wanted.sha256 or promised.sha256
+    try:
+        blob = download(_remote(str(place), place), promised, store, progress, None if large else check)
+    except DigestError as error:
+        if wanted.sha256:
+            raise
         raise DigestError(
             f"{source}: the bytes that arrived are not those the Hub has",
             asked=f"digest {facts.etag}",
-            found=f"sha256 {found}",
+            found=error.found,
             fix="try again; nothing of it was kept",
-        )
-    return _verified(source, place, path, wanted, store)
+        ) from error
+    except SourceError as error:
+        raise _refused(source, error) from error
+    wanted.check(blob.sha256, blob.size, source)
+    return Delivery(blob.path, blob.sha256, str(place))
 
 
-def _client_download(source: str, place: HubFile, progress: Progress | None, *, anew: bool) -> str:
-    with shown_progress(progress, source) as show:
-        try:
-            return str(
-                huggingface_hub.hf_hub_download(
-                    place.repo,
-                    place.file,
-                    revision=place.revision,
-                    cache_dir=_cache_dir(),
-                    endpoint=_endpoint(),
-                    force_download=anew,
-                    tqdm_class=_bar(show),
-                )
-            )
-        except _CLIENT_ERRORS as error:
-            raise _told(source, place, error).error from error
-
-
-def _verified(source: str, place: HubFile, path: str, wanted: Wanted, store: Store) -> Delivery:
+def _adopted(source: str, place: HubFile, path: str, wanted: Wanted, store: Store) -> Delivery:
+    """A file of the client's cache, used where it is."""
     blob = store.adopt(path, wanted, source)
     commit = _commit(path, place)
     return Delivery(blob.path, blob.sha256, str(place._replace(revision=commit) if commit else place))
@@ -263,8 +240,10 @@ def _is_what_the_hub_has(path: str, etag: str, store: Store) -> bool:
         return store.digest(path) == etag
     if _HEX40.fullmatch(etag):  # a small file, kept by git itself
         with open(path, "rb") as file:
-            content = file.read()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == etag
+            digest = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size, usedforsecurity=False)
+            for chunk in read_chunks(file):
+                digest.update(chunk)
+        return digest.hexdigest() == etag
     return True  # another server's own kind of tag says nothing about content
 
 
@@ -278,6 +257,14 @@ def _cached(place: HubFile) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def _cached_under(place: HubFile, etag: str) -> str | None:
+    """The same content in the client's cache, from another commit or under another name."""
+    folder = repo_folder_name(repo_id=place.repo, repo_type="model")
+    path = os.path.join(_cache_dir(), folder, "blobs", etag)
+    named = _SHA256.fullmatch(etag) or _HEX40.fullmatch(etag)  # anything else is no file name of ours
+    return path if named and os.path.isfile(path) else None
+
+
 def _endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
 
@@ -287,19 +274,3 @@ def _cache_dir() -> str:
     if not chosen and os.environ.get("HF_HOME"):
         chosen = os.path.join(os.environ["HF_HOME"], "hub")
     return os.path.expandvars(os.path.expanduser(chosen or constants.HF_HUB_CACHE))
-
-
-def _bar(show: Progress) -> type[Any]:
-    """The client's progress bar as a call to `show`; it draws nothing itself."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    class Bar(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, total: float | None = None, initial: float = 0, **kwargs: Any) -> None:
-            super().__init__(*args, total=total, initial=initial, **{**kwargs, "disable": True})
-            self.reached, self.goal = int(initial), None if total is None else int(total)
-
-        def update(self, n: float | None = 1) -> None:
-            self.reached += int(n or 0)
-            show(self.reached, self.goal)
-
-    return Bar

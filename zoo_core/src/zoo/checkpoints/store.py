@@ -2,6 +2,9 @@
 
     $ZOO_HOME/blobs/sha256/ab/abcd…     the blobs, read-only
     $ZOO_HOME/blobs/tmp/…               what is still arriving, one private file a writer
+    $ZOO_HOME/blobs/trash/…             what a collector is about to remove, see `zoo.checkpoints.leaving`
+    $ZOO_HOME/blobs/damaged/…           what `zoo cache repair` has moved aside
+    $ZOO_HOME/used/<hex>                an empty file whose time is the blob's last use
     $ZOO_HOME/records/<kind>/….json     what this machine knows: digests of files elsewhere, pins, conversions
 
 A blob appears by one rename, after it was hashed, compared and synced, so any number of writers and a kill at any
@@ -22,9 +25,11 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, BinaryIO, NamedTuple
+from io import FileIO
+from typing import IO, Any, NamedTuple
 
 from zoo.checkpoints.delivery import ANYTHING, Wanted
+from zoo.checkpoints.leaving import Trash, Uses
 from zoo.checkpoints.records import Records, record_key
 from zoo.errors import CheckpointError, DigestError
 from zoo.paths import home
@@ -60,72 +65,66 @@ class Store:
     def __init__(self, root: str | None = None) -> None:
         self.root = root or home()
         self.records = Records(self.root)
+        self.blobs_folder = os.path.join(self.root, "blobs", "sha256")
+        self.arrivals_folder = os.path.join(self.root, "blobs", "tmp")
+        self.damaged_folder = os.path.join(self.root, "blobs", "damaged")
+        self.trash = Trash(os.path.join(self.root, "blobs", "trash"))
+        self.uses = Uses(os.path.join(self.root, "used"))
 
     # blobs
 
     def blob_path(self, sha256: str) -> str:
         """Where the blob of that digest is, or would be."""
         sha256 = checked_hex(sha256)
-        return os.path.join(self.root, "blobs", "sha256", sha256[:2], sha256)
+        return os.path.join(self.blobs_folder, sha256[:2], sha256)
 
     def find(self, sha256: str, size: int | None = None) -> Blob | None:
-        """The blob, or the adopted file that is still as it was hashed; None if neither is there. Hashes nothing."""
+        """The blob, or the adopted file that is still as it was hashed; None if neither is there. Hashes nothing.
+
+        This is a use: no collector takes the blob within the next hours.
+        """
         sha256 = checked_hex(sha256)
         path = self.blob_path(sha256)
-        found = _size(path)
+        found = self._used(sha256, path)
         if found is None:
             path = str(self.records.read("places", sha256).get("path", ""))
-            if not path or self._known_digest(os.path.realpath(path)) != sha256:
+            if not self.is_place(sha256, path):
                 return None
             found = _size(path)
         if found is None or size not in (None, found):
             return None
         return Blob(sha256, found, path)
 
-    def put(
-        self, chunks: Iterable[bytes | memoryview], wanted: Wanted = ANYTHING, *, keep_partial: bool = False
-    ) -> Blob:
+    def holds(self, sha256: str) -> bool:
+        """Whether the blob or an adopted file is there. Unlike `find`, this is no use of it."""
+        if not _HEX.fullmatch(sha256):
+            return False
+        here = os.path.exists(self.blob_path(sha256)) or any(self.trash.of(sha256))
+        return here or self.is_place(sha256, str(self.records.read("places", sha256).get("path", "")))
+
+    def put(self, chunks: Iterable[bytes | memoryview], wanted: Wanted = ANYTHING) -> Blob:
         """Store what arrives, hashed on the way; visible only when complete and right.
 
         Args:
             chunks: the file's bytes, in order. What iterating raises passes through.
             wanted: the promised digest and size.
-            keep_partial: leave what has arrived for `partials` when the stream breaks off.
 
         Raises:
             DigestError: other bytes than promised; nothing is kept.
             CheckpointError: the store cannot be written.
         """
-        temp = self._temp_path(wanted.sha256)
+        temp = self.temp_path(wanted.sha256)
         arrived = iter(chunks)
         try:
             sha256, size = self._receive(temp, arrived)
             wanted.check(sha256, size, "the stored file")
-            return self._publish(temp, sha256, size)
+            return self.publish(temp, sha256, size)
         except OSError as error:
             _unlink(temp)
-            raise self._unwritable(error) from error
-        except DigestError:
+            raise self.unwritable(error) from error
+        except BaseException:
             _unlink(temp)
             raise
-        except BaseException:
-            if not keep_partial:
-                _unlink(temp)
-            raise
-
-    def partials(self, sha256: str) -> list[str]:
-        """Files in which an earlier `put` of that digest broke off, longest first. They may still be growing: copy."""
-        folder = os.path.join(self.root, "blobs", "tmp")
-        with suppress(OSError):
-            names = [n for n in os.listdir(folder) if n.startswith(checked_hex(sha256))]
-            sized = [(_size(path) or 0, path) for path in (os.path.join(folder, n) for n in names)]
-            return [path for size, path in sorted(sized, reverse=True) if size]
-        return []
-
-    def discard_partials(self, sha256: str) -> None:
-        """Forget broken-off files of that digest. A writer still at work copes: see `_publish`."""
-        for path in self.partials(sha256):
-            _unlink(path)
 
     def adopt(self, path: str, wanted: Wanted, source: str) -> Blob:
         """Verify a file where it is, and remember that it is right.
@@ -199,15 +198,16 @@ class Store:
         """Absolute paths of the lock files that were noted; some may be gone by now."""
         return tuple(str(record["path"]) for _, record in self.records.every("locks") if "path" in record)
 
-    # inside
+    # inside; what arrives over the network is written by `zoo.checkpoints.arrivals`
 
-    def _temp_path(self, sha256: str | None) -> str:
-        folder = os.path.join(self.root, "blobs", "tmp")
+    def temp_path(self, key: str | None) -> str:
+        """A new name in the folder of what is still arriving. key: 64 hex digits that begin it."""
+        folder = self.arrivals_folder
         try:
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
-            raise self._unwritable(error) from error
-        return os.path.join(folder, f"{checked_hex(sha256) if sha256 else 'unnamed'}.{secrets.token_hex(8)}")
+            raise self.unwritable(error) from error
+        return os.path.join(folder, f"{checked_hex(key) if key else 'unnamed'}.{secrets.token_hex(8)}")
 
     def _receive(self, temp: str, chunks: Iterator[bytes | memoryview]) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
@@ -217,7 +217,7 @@ class Store:
             for chunk in chunks:
                 hashing.result()
                 hashing = hasher.submit(digest.update, chunk)
-                _write_all(file, chunk)
+                write_all(file, chunk)
                 size += len(chunk)
             hashing.result()
             # Through the open file where the system can: another writer may have discarded the name meanwhile.
@@ -225,7 +225,8 @@ class Store:
             os.fsync(file.fileno())
         return digest.hexdigest(), size
 
-    def _publish(self, temp: str, sha256: str, size: int) -> Blob:
+    def publish(self, temp: str, sha256: str, size: int) -> Blob:
+        """Give a complete, verified and synced file its name. Raises `OSError`."""
         path = self.blob_path(sha256)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
@@ -238,12 +239,35 @@ class Store:
         sync_folder(os.path.dirname(path))
         return Blob(sha256, size, path)
 
-    def _unwritable(self, error: OSError) -> CheckpointError:
+    def unwritable(self, error: OSError) -> CheckpointError:
+        """The error for a store that the system does not let us write."""
+        if isinstance(error, FileNotFoundError):  # its folder was just made
+            return CheckpointError(
+                "an unfinished file was removed from the store while it was being written",
+                asked=error.filename or self.root,
+                fix="try again; zoo cache gc removes files that have had no byte for a day",
+            )
         return CheckpointError(
             f"the store cannot be written: {error.strerror or error}",
             asked=error.filename or self.root,
             fix="free some space, or choose another folder: ZOO_HOME=/path/with/space",
         )
+
+    def _used(self, sha256: str, path: str) -> int | None:
+        """A blob's size, with its use noted; None where it is not."""
+        seen = _stored(path) or self._from_trash(sha256, path)
+        if seen is not None and self.uses.note(sha256, seen.st_mtime):
+            seen = _stored(path) or self._from_trash(sha256, path)  # see `zoo.checkpoints.leaving`
+        return seen and seen.st_size
+
+    def _from_trash(self, sha256: str, path: str) -> os.stat_result | None:
+        for trash in self.trash.of(sha256):
+            self.trash.bring_back(trash, path)
+        return _stored(path)
+
+    def is_place(self, sha256: str, path: str) -> bool:
+        """Whether a file elsewhere is still as it was when it was hashed to that digest."""
+        return bool(path) and self._known_digest(os.path.realpath(path)) == sha256
 
     def _known_digest(self, path: str) -> str | None:
         record = self.records.read("digests", record_key(path))
@@ -286,7 +310,7 @@ def digest_of(path: str) -> str:
             return hashlib.sha256(mapped).hexdigest()
 
 
-def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+def read_chunks(file: IO[bytes] | FileIO) -> Iterator[bytes]:
     """The rest of an open file, in chunks."""
     while chunk := file.read(CHUNK):
         yield chunk
@@ -302,9 +326,10 @@ def sync_folder(folder: str) -> None:
             os.close(descriptor)
 
 
-def _write_all(file: Any, chunk: bytes | memoryview) -> None:
+def write_all(file: Any, chunk: bytes | memoryview) -> None:
+    """Write a chunk to an unbuffered file, which may stop early."""
     rest = memoryview(chunk)
-    while rest:  # an unbuffered write may stop early
+    while rest:
         rest = rest[file.write(rest) :]
 
 
@@ -312,6 +337,13 @@ def _stamp(path: str) -> list[int]:
     """What changes when a file is changed or replaced: size, times (ctime cannot be set back), inode, device."""
     seen = os.stat(path)
     return [seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino, seen.st_dev]
+
+
+def _stored(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
 
 
 def _size(path: str) -> int | None:

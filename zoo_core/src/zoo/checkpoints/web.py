@@ -1,177 +1,238 @@
-"""Plain web servers: https, resumed after a cut, redirected only to https again."""
+"""Plain web servers: https, resumed after a cut, redirected only to https again. Nothing a server says is believed."""
 
 from __future__ import annotations
 
 import http.client
 import os
+import re
+import shutil
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from zoo.checkpoints.delivery import Delivery, Progress, Wanted, offline, shown_progress
+from zoo.checkpoints.arrivals import Arrival, discard
+from zoo.checkpoints.connections import Remote, check_allowed, open_remote
+from zoo.checkpoints.delivery import Delivery, Progress, Wanted, shown_progress
 from zoo.checkpoints.headers import Header, peek_header
-from zoo.checkpoints.store import CHUNK, Store, read_chunks
-from zoo.errors import DigestError, OfflineError, SourceError
+from zoo.checkpoints.store import CHUNK, Blob, Store
+from zoo.errors import CheckpointError, DigestError, SourceError
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 RETRIES = 3
 """Attempts in a row that may bring nothing before a download is given up."""
 
+WORTHWHILE = 1024
+"""Bytes that an attempt must bring to count as more than nothing."""
+
+BUSY = (408, 425, 429)
+_COUNT = re.compile(r"[0-9]{1,18}")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+
 
 def deliver_web(source: str, wanted: Wanted, store: Store, progress: Progress | None) -> Delivery:
-    """Download into the store, from where an earlier download of the same digest broke off.
+    """Download into the store, from where an earlier download of the same file broke off.
 
     Raises:
         SourceError: not there, not allowed, or the connection failed.
         OfflineError: the network is switched off. DigestError: other bytes than promised.
     """
-    _check_allowed(source)
-    earlier = store.partials(wanted.sha256) if wanted.sha256 else []
-    with shown_progress(progress, source) as show:
-        if earlier:
-            try:
-                return _download(source, wanted, store, show, earlier[0])
-            except DigestError:  # what lay there was damaged, or of another file: once more from the start
-                store.discard_partials(str(wanted.sha256))
-        return _download(source, wanted, store, show, None)
+    check_allowed(source)
+    blob = download(Remote(source, source), wanted, store, progress)
+    return Delivery(blob.path, blob.sha256, source)
+
+
+def download(
+    remote: Remote,
+    wanted: Wanted,
+    store: Store,
+    progress: Progress | None,
+    check: Callable[[str], None] | None = None,
+) -> Blob:
+    """A file into the store. check: see `Arrival.finish`. Raises as `deliver_web` does."""
+    with shown_progress(progress, remote.source) as show:
+        for last in (False, True):
+            with Arrival(store, wanted, remote.source) as arrival:
+                arrival.resume()
+                try:
+                    _fill(arrival, remote, show)
+                    return arrival.finish(check)
+                except DigestError:
+                    if last or not arrival.inherited:
+                        raise
+                    discard(store, arrival.key)  # what lay there was of another file: once more from the start
+    raise AssertionError("the last attempt returns or raises")
 
 
 def peek_web(source: str) -> Header:
     """The safetensors header of a remote file, without its body."""
-    _check_allowed(source)
+    check_allowed(source)
+    return peek(Remote(source, source))
+
+
+def peek(remote: Remote) -> Header:
+    """The safetensors header of a remote file, without its body. Raises `SourceError`, `FormatError`."""
 
     def read(begin: int, end: int) -> tuple[bytes, int | None]:
-        with closing(_open(source, {"Range": f"bytes={begin}-{end - 1}"})) as reply:
-            return ranged(reply.read, reply.status, reply.headers, begin, end)
+        with closing(open_remote(remote, {"Range": f"bytes={begin}-{end - 1}"})) as reply:
+            _check_reply(reply, remote, begin, ranged=True)
+            if reply.status == 206:
+                return _exactly(reply, end - begin), _total(reply)
+            return _exactly(reply, end)[begin:], _total(reply)
 
     try:
-        return peek_header(read, source)
+        return peek_header(read, remote.source)
     except (OSError, http.client.HTTPException) as error:
-        raise _cut(source, error) from error
+        raise _cut(remote.source, error) from error
 
 
-def ranged(read: Any, status: int, headers: Any, begin: int, end: int) -> tuple[bytes, int | None]:
-    """Bytes [begin, end) of a reply to a range request, also from a server that ignores ranges, and the file's size."""
-    if status == 206:
-        total = headers.get("Content-Range", "").rpartition("/")[2]
-        return read(end - begin), int(total) if total.isdigit() else None
-    total = headers.get("Content-Length", "")
-    return read(end)[begin:], int(total) if total.isdigit() else None
+def _exactly(reply: Any, count: int) -> bytes:
+    """The first `count` bytes of a reply, or all there are."""
+    taken = b""
+    while len(taken) < count and (piece := reply.read1(min(CHUNK, count - len(taken)))):
+        taken += piece
+    return taken
 
 
-def _download(source: str, wanted: Wanted, store: Store, show: Progress, earlier: str | None) -> Delivery:
-    blob = store.put(_arriving(source, wanted, show, earlier), wanted, keep_partial=wanted.sha256 is not None)
-    if wanted.sha256:
-        store.discard_partials(wanted.sha256)
-    return Delivery(blob.path, blob.sha256, source)
-
-
-def _arriving(source: str, wanted: Wanted, show: Progress, earlier: str | None) -> Iterator[bytes]:
-    """The file's bytes: first what an earlier download left, then the rest, reconnecting where the link breaks."""
-    reached, failures, total, validator = 0, 0, wanted.size, ""
-    if earlier:
-        with suppress(FileNotFoundError), open(earlier, "rb") as file:
-            for chunk in read_chunks(file):
-                reached += len(chunk)
-                yield chunk
-    while total is None or reached < total:
-        before = reached
+def _fill(arrival: Arrival, remote: Remote, show: Progress) -> None:
+    """Add the bytes that are still missing, reconnecting where the link breaks."""
+    failures, total = 0, arrival.wanted.size
+    while total is None or arrival.reached < total:
+        before = arrival.reached
         try:
-            with closing(_open(source, _resuming(reached, validator))) as reply:
-                validator, total = _continued(reply, reached, validator, wanted, source)
+            with closing(open_remote(remote, _resuming(arrival))) as reply:
+                total = _continued(reply, arrival, remote, total)
+                most = _room(arrival, total, remote.source)
                 while chunk := reply.read1(CHUNK):
-                    reached += len(chunk)
-                    show(reached, total)
-                    yield chunk
+                    if arrival.reached + len(chunk) > most:
+                        arrival.restart()
+                        raise _too_much(remote.source, most)
+                    arrival.add(chunk)
+                    show(arrival.reached, total)
             if total is None:
                 return
             broken: Exception = ConnectionError("the connection was closed early")
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, HTTPError) and error.code == 416 and reached:
-                return  # nothing follows what is here already; the digest decides
-            if isinstance(error, HTTPError) and error.code < 500:
-                raise _cut(source, error) from error
+            if isinstance(error, HTTPError) and error.code == 416 and _is_all(error, arrival):
+                return
+            if isinstance(error, HTTPError) and error.code < 500 and error.code not in BUSY:
+                raise _cut(remote.source, error) from error
             broken = error
-        failures = failures + 1 if reached == before else 0
+        failures = failures + 1 if arrival.reached < before + WORTHWHILE else 0
         if failures >= RETRIES:
-            raise _cut(source, broken) from broken
-        if total is None or reached < total:
+            raise _cut(remote.source, broken) from broken
+        if total is None or arrival.reached < total:
             time.sleep(0.1 * 2**failures)
 
 
-def _resuming(reached: int, validator: str) -> dict[str, str]:
-    if not reached:
+def _is_all(error: HTTPError, arrival: Arrival) -> bool:
+    """Whether nothing follows what is here already, or the digest will tell."""
+    whole = error.headers.get("Content-Range", "") == f"bytes */{arrival.reached}"
+    return arrival.reached > 0 and (whole or arrival.wanted.sha256 is not None)
+
+
+def _resuming(arrival: Arrival) -> dict[str, str]:
+    """Where a digest is promised it decides; otherwise only the same file may be continued."""
+    if not arrival.reached:
         return {}
-    return {"Range": f"bytes={reached}-", **({"If-Range": validator} if validator else {})}
+    condition = {} if arrival.wanted.sha256 or not arrival.validator else {"If-Range": arrival.validator}
+    return {"Range": f"bytes={arrival.reached}-", **condition}
 
 
-def _continued(reply: Any, reached: int, validator: str, wanted: Wanted, source: str) -> tuple[str, int | None]:
-    """(validator, total size) of a reply, read on to byte `reached` where the server began anew."""
-    length = reply.headers.get("Content-Length", "")
-    tag = reply.headers.get("ETag", "")
-    if reached and reply.status != 206:
-        if not wanted.sha256 and (not tag or tag != validator):  # without a digest nobody would notice a mixture
-            raise SourceError(f"{source}: the connection broke off, and the server cannot resume", fix="try again")
-        while reached:
-            reached -= len(reply.read(min(reached, CHUNK)) or b"." * reached)
-        return tag, int(length) if length.isdigit() else None
-    return "" if tag.startswith("W/") else tag, reached + int(length) if length.isdigit() else None
+def _continued(reply: Any, arrival: Arrival, remote: Remote, total: int | None) -> int | None:
+    """The file's size, from a reply that now stands at byte `arrival.reached`, also where the server began anew."""
+    _check_reply(reply, remote, arrival.reached, ranged=arrival.reached > 0)
+    wanted, tag, stated = arrival.wanted, _strong(reply.headers.get("ETag", "")), _total(reply)
+    if wanted.size is not None and stated not in (None, wanted.size):
+        raise wanted.broken(remote.source, f"{stated} bytes", f"{wanted.size} bytes")
+    same = bool(tag) and tag == arrival.validator and (total is None or stated in (None, total))
+    if arrival.reached and not wanted.sha256 and not same:  # without a digest nobody would notice a mixture
+        begun_here = arrival.reached > arrival.inherited
+        arrival.restart()
+        if begun_here or reply.status == 206:
+            raise SourceError(
+                f"{remote.source}: the connection broke off, and the server cannot resume", fix="try again"
+            )
+    skip = arrival.reached if reply.status != 206 else 0
+    while skip:
+        skipped = len(reply.read(min(skip, CHUNK)))
+        if not skipped:
+            raise ConnectionError("the connection was closed early")
+        skip -= skipped
+    arrival.validator = tag
+    return total if stated is None else stated
 
 
-def _open(source: str, headers: dict[str, str]) -> Any:
-    request = Request(source, headers={"User-Agent": "zoo", "Accept-Encoding": "identity", **headers})
-    return build_opener(_Redirects(source)).open(request, timeout=_patience())
-
-
-def _patience() -> float:
-    text = os.environ.get("ZOO_TIMEOUT") or "20"
-    try:
-        return float(text)
-    except ValueError:
-        raise SourceError(f"ZOO_TIMEOUT is a number of seconds, not {text!r}", fix="ZOO_TIMEOUT=60") from None
-
-
-class _Redirects(HTTPRedirectHandler):
-    """Follows redirects to https, and to plain http on this machine only while they have never left it: a server
-    elsewhere may not send us to what listens on loopback."""
-
-    def __init__(self, source: str) -> None:
-        self.never_left = _is_loopback(source)
-
-    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
-        self.never_left = self.never_left and _is_loopback(req.full_url)
-        _check_allowed(newurl, loopback=self.never_left)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _is_loopback(source: str) -> bool:
-    return urlsplit(source).hostname in LOOPBACK
-
-
-def _check_allowed(source: str, loopback: bool = True) -> None:
-    """loopback: plain http will do on this machine."""
-    parts = urlsplit(source)
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback and _is_loopback(source)):
-        raise SourceError(f"{source}: weights come over https only", fix=f"https://{parts.netloc}{parts.path}")
-    if offline():
-        raise OfflineError(
-            f"{source} is not on this machine, and the network is switched off",
-            asked=source,
-            fix="run the same command once without ZOO_OFFLINE and HF_HUB_OFFLINE",
+def _check_reply(reply: Any, remote: Remote, begin: int, *, ranged: bool) -> None:
+    """Raise `SourceError` unless the reply is the file's plain bytes from byte `begin`, or from its first one."""
+    encoding = reply.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise SourceError(f"{remote.source}: the server sends it packed ({encoding[:40]!r}), though asked not to")
+    if reply.status == 200:
+        return
+    if reply.status != 206 or not ranged:
+        what = "a part of the file, though asked for all" if reply.status == 206 else f"HTTP {reply.status}"
+        raise SourceError(f"{remote.source}: the server answers with {what}", fix="another address for the same file")
+    span = reply.headers.get("Content-Range", "")
+    match = _RANGE.fullmatch(span)
+    if not match or int(match[1]) != begin:
+        raise SourceError(
+            f"{remote.source}: the server answers with another part than asked for",
+            asked=f"from byte {begin}",
+            found=f"Content-Range: {span[:80]}",
+            fix="another address for the same file",
         )
+
+
+def _total(reply: Any) -> int | None:
+    """The whole file's size in bytes, as the reply states it."""
+    if reply.status == 206:
+        match = _RANGE.fullmatch(reply.headers.get("Content-Range", ""))
+        return int(match[3]) if match and match[3] != "*" else None
+    length = reply.headers.get("Content-Length", "")
+    chunked = "chunked" in reply.headers.get("Transfer-Encoding", "").lower()
+    return int(length) if _COUNT.fullmatch(length) and not chunked else None
+
+
+def _strong(tag: str) -> str:
+    """A tag that stands for these very bytes; empty for a weak one or none."""
+    return tag if re.fullmatch(r'"[\x21\x23-\x7e]{1,200}"', tag) else ""
+
+
+def _room(arrival: Arrival, total: int | None, source: str) -> int:
+    """The most bytes the file may have: those stated; of an unstated size, what half of the free space takes."""
+    place = arrival.store.root
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    free = shutil.disk_usage(place).free
+    if total is None:
+        return arrival.reached + free // 2
+    if total - arrival.reached > free:
+        raise CheckpointError(
+            f"{source}: there is no room for it",
+            asked=f"{total - arrival.reached:,} bytes more",
+            found=f"{free:,} bytes free in {place}",
+            fix="free some space, or choose another folder: ZOO_HOME=/path/with/space",
+        )
+    return total if arrival.wanted.size is None else 1 << 62  # `Arrival.add` holds to the promised size
+
+
+def _too_much(source: str, most: int) -> SourceError:
+    return SourceError(
+        f"{source}: the server sends more than it may: it announced {most:,} bytes, or none and there is no more room",
+        fix="another address for the same file",
+    )
 
 
 def _cut(source: str, error: Exception) -> SourceError:
     if isinstance(error, HTTPError):
         reasons = {401: "asks for a login", 403: "refuses access", 404: "has no such file", 410: "has it no more"}
         what = reasons.get(error.code, "cannot deliver just now" if error.code >= 500 else "refuses the request")
+        if 300 <= error.code < 400:
+            what = "sends us in a circle, or to where no weights may come from"
         return SourceError(f"{source}: the server {what} (HTTP {error.code})", fix="check the address in a browser")
     reason = error.reason if isinstance(error, URLError) else error
     return SourceError(
-        f"{source}: the connection failed: {reason}",
+        f"{source}: the connection failed: {str(reason)[:200] or type(reason).__name__}",
         fix="try again; what has arrived is kept. A slow link may need more patience: ZOO_TIMEOUT=60",
     )
