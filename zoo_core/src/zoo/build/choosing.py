@@ -11,7 +11,8 @@ from zoo.errors import NotFoundError, OptionError, SourceError
 from zoo.specs import CheckpointSpec
 
 OWN_FILE = "own-file"  # no reference can name it: a checkpoint's name has no hyphen
-IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS, SHARDED_WEIGHTS = "model.safetensors", "model.safetensors.index.json"
+IN_A_FOLDER = (WEIGHTS, SHARDED_WEIGHTS, "pytorch_model.bin", "pytorch_model.bin.index.json")
 """What a folder of weights calls them, on the Hub and here; the first one there is taken."""
 
 
@@ -63,7 +64,7 @@ def _in_folder(source: str) -> str:
         if os.path.isfile(os.path.join(folder, name)):
             return f"file://{os.path.join(folder, name)}"
     raise SourceError(
-        f"{source} is a folder, with neither {' nor '.join(IN_A_FOLDER)} in it",
+        f"{source} is a folder, with none of {', '.join(IN_A_FOLDER)} in it",
         asked=os.path.abspath(folder),
         fix="the weights file itself",
     )

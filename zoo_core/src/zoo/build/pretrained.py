@@ -1,17 +1,20 @@
-"""Folders of a saved model: `config.json` and `model.safetensors`, written whole or not at all."""
+"""Folders of a saved model: `config.json` and `model.safetensors`, or shards of it; written whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS
 from zoo.build.create import create
+from zoo.build.locked import as_locked_address
 from zoo.build.placement import ANYWHERE, Placement, as_placement
 from zoo.build.saved import (
     Origin,
@@ -25,26 +28,31 @@ from zoo.build.saved import (
     revive,
 )
 from zoo.build.weights import key_map
-from zoo.checkpoints.files import read_tensors
+from zoo.checkpoints.opening import open_checkpoint
 from zoo.checkpoints.sources import fetch
-from zoo.checkpoints.writing import write_weights
+from zoo.checkpoints.store import sync_folder
+from zoo.checkpoints.writing import write_sharded
 from zoo.errors import CheckpointError, FormatError, OptionError
 from zoo.models.model import Component
 from zoo.refs import LOCAL, is_external
+from zoo.specs import CheckpointSpec
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG = "config.json"
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGT]?)(i?)B", re.IGNORECASE)
 _ComponentType = TypeVar("_ComponentType", bound=Component)
 
 
-def save_pretrained(component: Component, directory: str | PathLike[str], *, format: str = "native") -> None:
-    """Write a model, backbone, neck or head to a new folder.
-
-    Args:
-        directory: must not exist, or be empty: a saved model is never overwritten.
-        format: key names of the weights file, one of the model's published formats.
+def save_pretrained(
+    component: Component,
+    directory: str | PathLike[str],
+    *,
+    format: str = "native",
+    max_shard_size: int | str | None = "5GB",
+) -> None:
+    """Write a model, backbone, neck or head to a new folder; see `Component.save_pretrained`.
 
     Raises:
-        OptionError: an unknown format.
+        OptionError: an unknown format, or no size.
         CheckpointError: the folder holds something already, or cannot be written.
     """
     target = os.path.abspath(os.fspath(directory))
@@ -54,25 +62,27 @@ def save_pretrained(component: Component, directory: str | PathLike[str], *, for
             asked=target,
             fix="another folder, or delete this one",
         )
+    max_bytes = None if max_shard_size is None else _size(max_shard_size)
     record = describe(component, format)
     tensors = key_map(component, format).save(component.state_dict())
     metadata = {"format": "pt", "zoo_format": format}
     if component.provenance is not None:
         metadata["provenance"] = component.provenance.to_json()
-    config = json.dumps(record, indent=1, sort_keys=True) + "\n"
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         aside = tempfile.mkdtemp(prefix=".zoo-", dir=os.path.dirname(target))
     except OSError as error:
         raise CheckpointError(f"cannot write here: {error.strerror}", asked=target, fix="another folder") from None
     try:
-        write_weights(os.path.join(aside, WEIGHTS), tensors, metadata)
+        if write_sharded(aside, tensors, metadata, max_bytes=max_bytes) != WEIGHTS:
+            record["sharded"] = True
         with open(os.path.join(aside, CONFIG), "w", encoding="utf-8") as file:
-            file.write(config)
+            file.write(json.dumps(record, indent=1, sort_keys=True) + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.chmod(aside, 0o755)
         os.rename(aside, target)  # an empty folder is replaced, a filled one refused, both at once
+        sync_folder(os.path.dirname(target))
     except OSError as error:
         raise CheckpointError(f"cannot write here: {error.strerror}", asked=target, fix="another folder") from None
     finally:
@@ -124,14 +134,16 @@ def create_external(
         from zoo.versions.registry import create_local
 
         return create_local(ref, use, allow_licenses=allow_licenses, cls=cls)
-    files = _files(ref)
-    saved = _read_config(files.config)
+    ref = as_locked_address(ref)
+    folder, config = _config_of(ref)
+    saved = _read_config(config)
     check_saved_license(saved, ref, allow_licenses)
     matches = cls is not None and saved.factory == factory_path(cls)
     factory = cls if cls is not None and matches else find_class(saved.factory)
-    # A folder of the caller's may be written over while it is in use; the Hub's cache is not.
-    weights = read_tensors(files.weights, mapped=not ref.startswith("file://"))
-    return revive(saved, factory, weights.tensors, Origin(ref, files.source, files.sha256), use)
+    name = SHARDED_WEIGHTS if saved.sharded else WEIGHTS
+    opened = open_checkpoint(CheckpointSpec(name="saved", sources=(f"{folder}/{name}",)))
+    source = ref if ref.startswith("file://") else opened.source
+    return revive(saved, factory, opened.tensors, Origin(ref, source, opened.sha256), use)
 
 
 def rebuild(factory: str, config: Mapping[str, Any]) -> Component:
@@ -140,32 +152,33 @@ def rebuild(factory: str, config: Mapping[str, Any]) -> Component:
     return cls(cls.Config.of(config, {}))
 
 
-class _Files(NamedTuple):
-    """A saved folder's files here, where the weights came from, and their digest."""
+def _config_of(ref: str) -> tuple[str, str]:
+    """(The address of a saved folder, where its config is on this machine.)"""
+    if not ref.startswith("file://"):
+        return ref, fetch((f"{ref}/{CONFIG}",)).path
+    text = ref.removeprefix("file://")
+    folders = [os.path.abspath(os.path.expanduser(spelling)) for spelling in (text, unquote(text))]
+    folder = next((path for path in folders if os.path.isdir(path)), folders[0])
+    weights = next((name for name in (WEIGHTS, SHARDED_WEIGHTS) if os.path.isfile(os.path.join(folder, name))), WEIGHTS)
+    for name in (CONFIG, weights):
+        if not os.path.isfile(os.path.join(folder, name)):
+            raise CheckpointError(
+                f"no {name} in the folder",
+                asked=ref,
+                fix='a folder written by save_pretrained; for a weights file: zoo.create("NAME", checkpoint="…")',
+            )
+    return f"file://{folder}", os.path.join(folder, CONFIG)
 
-    config: str
-    weights: str
-    source: str
-    sha256: str
 
-
-def _files(ref: str) -> _Files:
-    if ref.startswith("file://"):
-        text = ref.removeprefix("file://")
-        folders = [os.path.abspath(os.path.expanduser(spelling)) for spelling in (text, unquote(text))]
-        folder = next((path for path in folders if os.path.isdir(path)), folders[0])
-        for name in (CONFIG, WEIGHTS):
-            if not os.path.isfile(os.path.join(folder, name)):
-                raise CheckpointError(
-                    f"no {name} in the folder",
-                    asked=ref,
-                    fix='a folder written by save_pretrained; for a weights file: zoo.create("NAME", checkpoint="…")',
-                )
-        weights = fetch((f"file://{folder}/{WEIGHTS}",))
-        return _Files(os.path.join(folder, CONFIG), weights.path, ref, weights.sha256)
-    config = fetch((f"{ref}/{CONFIG}",))
-    weights = fetch((f"{ref}/{WEIGHTS}",))
-    return _Files(config.path, weights.path, weights.source, weights.sha256)
+def _size(text: int | str) -> int:
+    """Bytes of `"5GB"`, `"500 MiB"` or a number. Raises `OptionError` for anything else."""
+    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if match:
+        step = 1024 if match[3] else 1000
+        return max(1, int(float(match[1]) * step ** " KMGT".index(match[2].upper() or " ")))
+    if isinstance(text, int) and not isinstance(text, bool) and text > 0:
+        return text
+    raise OptionError("not a size", asked=f"max_shard_size={text!r}", fix='max_shard_size="5GB"')
 
 
 def _read_config(path: str) -> Saved:

@@ -33,7 +33,7 @@ LAYOUT = 1
 
 
 class Saved(NamedTuple):
-    """What a saved model's description says. factory: `module:qualname` of its class."""
+    """What a saved model's description says. factory: `module:qualname` of its class. sharded: in several files."""
 
     factory: str
     config: dict[str, Any]
@@ -41,6 +41,7 @@ class Saved(NamedTuple):
     input: InputSpec | None
     labels: LabelSpace | None
     provenance: Provenance | None
+    sharded: bool = False
 
 
 class Origin(NamedTuple):
@@ -95,6 +96,7 @@ def read_saved(record: Any, where: str) -> Saved:
             input=None if spec is None else InputSpec.from_dict(spec),
             labels=None if labels is None else LabelSpace.from_dict(labels),
             provenance=None if before is None else Provenance.from_json(json.dumps(before)),
+            sharded=record.get("sharded") is True,
         )
         _refuse_fetching(saved.config)
         return saved

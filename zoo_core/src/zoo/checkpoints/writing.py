@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from zoo.checkpoints.files import DTYPES
 from zoo.checkpoints.headers import ALIASES, MAX_HEADER
+from zoo.checkpoints.sharding import INDEX
 from zoo.checkpoints.store import sync_folder
 from zoo.errors import CheckpointError, FormatError
 
@@ -34,9 +35,11 @@ def write_weights(path: str, tensors: Mapping[str, Tensor], metadata: Mapping[st
         FormatError: a tensor or metadata that the format cannot hold.
         CheckpointError: the file cannot be written.
     """
-    path = os.path.abspath(path)
+    _write(os.path.abspath(path), serialize(tensors, metadata))
+
+
+def _write(path: str, chunks: Iterable[bytes | memoryview]) -> None:
     temp = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{secrets.token_hex(4)}.tmp")
-    chunks = serialize(tensors, metadata)
     try:
         with open(temp, "xb") as file:
             file.writelines(chunks)
@@ -49,6 +52,63 @@ def write_weights(path: str, tensors: Mapping[str, Tensor], metadata: Mapping[st
         if os.path.exists(temp):
             os.unlink(temp)
     sync_folder(os.path.dirname(path))
+
+
+def write_sharded(
+    folder: str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    max_bytes: int | None = None,
+    stem: str = "model",
+) -> str:
+    """Write `<stem>.safetensors`, or where it would be larger than `max_bytes`, shards and then their index.
+
+    The layout is the one transformers writes and reads. A tensor is never cut: one larger than `max_bytes` has a shard
+    to itself. Tied names are in one shard; the index names the one that has the bytes, as transformers does.
+
+    Returns:
+        The name of the file to open, in the folder: the weights, or the index.
+
+    Raises:
+        FormatError, CheckpointError: as `write_weights`.
+    """
+    kept, aliases = _untied(tensors)
+    for name, tensor in kept.items():
+        _check(name, tensor)
+    parts = _parts({name: kept[name] for name in tensors if name in kept}, max_bytes)
+    if len(parts) < 2:
+        write_weights(os.path.join(folder, f"{stem}.safetensors"), tensors, metadata)
+        return f"{stem}.safetensors"
+    weight_map: dict[str, str] = {}
+    for i, part in enumerate(parts):
+        shard = f"{stem}-{i + 1:05d}-of-{len(parts):05d}.safetensors"
+        weight_map |= dict.fromkeys(part, shard)
+        tied = {alias: tensors[alias] for alias, name in aliases.items() if name in part}
+        write_weights(os.path.join(folder, shard), {**part, **tied}, metadata)
+    total = {"total_size": sum(_bytes(tensor) for tensor in kept.values())}
+    index = {"metadata": {**(metadata or {}), **total}, "weight_map": dict(sorted(weight_map.items()))}
+    name = f"{stem}.safetensors{INDEX}"
+    _write(os.path.join(folder, name), [json.dumps(index, indent=1).encode() + b"\n"])
+    return name
+
+
+def _parts(tensors: Mapping[str, Tensor], max_bytes: int | None) -> list[dict[str, Tensor]]:
+    """The tensors in order, in as many parts as none larger than that takes."""
+    parts: list[dict[str, Tensor]] = []
+    room = 0
+    for name, tensor in tensors.items():
+        size = _bytes(tensor)
+        if not parts or (max_bytes is not None and size > room):
+            parts.append({})
+            room = max_bytes or 0
+        parts[-1][name] = tensor
+        room -= size
+    return parts
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.dtype.itemsize
 
 
 def serialize(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Iterator[memoryview]:
@@ -67,7 +127,7 @@ def serialize(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
     reached = 0
     for name in names:
         tensor = kept[name]
-        end = reached + tensor.numel() * tensor.dtype.itemsize
+        end = reached + _bytes(tensor)
         entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [reached, end]}
         reached = end
     header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()

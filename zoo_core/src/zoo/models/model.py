@@ -70,11 +70,20 @@ class Component(nn.Module, metaclass=ConfigDoor):
 
         return zoo.load_pretrained(cls, source, **options)
 
-    def save_pretrained(self, directory: str | PathLike[str], *, format: str = "native") -> None:
-        """Write `config.json` and `model.safetensors`, complete or not at all; `from_pretrained` reads them back."""
+    def save_pretrained(
+        self, directory: str | PathLike[str], *, format: str = "native", max_shard_size: int | str | None = "5GB"
+    ) -> None:
+        """Write `config.json` and `model.safetensors`, complete or not at all; `from_pretrained` reads them back.
+
+        Args:
+            directory: must not exist, or be empty: a saved model is never overwritten.
+            format: key names of the weights file, one of the model's published formats.
+            max_shard_size: bytes (`"5GB"`, `"500MiB"`, a number) from which on the weights are cut into several files
+                with an index, as transformers does; None keeps them in one.
+        """
         import zoo
 
-        zoo.save_pretrained(self, directory, format=format)
+        zoo.save_pretrained(self, directory, format=format, max_shard_size=max_shard_size)
 
 
 class Layout(NamedTuple):
