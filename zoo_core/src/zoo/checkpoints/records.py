@@ -14,10 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
+
+_UNFINISHED = re.compile(r"\.json\.[0-9a-f]{8}$")
 
 
 class Records:
@@ -51,20 +54,37 @@ class Records:
                     os.unlink(temp)
                 raise
 
+    def load(self, path: str) -> dict[str, Any]:
+        """The record at that path; empty where there is none, or none that can be read."""
+        return _read(path)
+
+    def files(self, kind: str) -> Iterator[str]:
+        """The path of every record of a kind, readable or not."""
+        return (path for path in self._below(kind) if path.endswith(".json"))
+
     def every(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """(path, record) of every readable record of a kind."""
+        return ((path, record) for path in self.files(kind) if (record := _read(path)))
+
+    def unfinished(self) -> Iterator[str]:
+        """Files that a writer has not yet given their name, or was killed over."""
+        return (path for path in self._below("") if _UNFINISHED.search(path))
+
+    def _below(self, kind: str) -> Iterator[str]:
         for folder, folders, files in os.walk(os.path.join(self.root, kind)):
             folders.sort()
             for name in sorted(files):
-                path = os.path.join(folder, name)
-                record = _read(path) if name.endswith(".json") else {}
-                if record:
-                    yield path, record
+                yield os.path.join(folder, name)
 
 
 def record_key(text: str) -> str:
     """The key of a record about something with a name: an address, a path."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def record_name(path: str) -> str:
+    """The key of the record at that path."""
+    return os.path.basename(path).removesuffix(".json")
 
 
 def _read(path: str) -> dict[str, Any]:
