@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Any
 from urllib.parse import unquote
 
+from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS
 from zoo.catalog import Resolved, open_catalog
 from zoo.checkpoints.lock import Difference, Lock, LockedFile, LockedModel, differences, set_aside
 from zoo.checkpoints.opening import FileFact, files_of
@@ -24,8 +25,8 @@ from zoo.plugin.state import PluginRecord
 from zoo.refs import LOCAL
 from zoo.specs import CheckpointSpec, ModelSpec
 
-SAVED_FILES = ("config.json", "model.safetensors")
-"""What `save_pretrained` writes."""
+CONFIG = "config.json"
+"""What `save_pretrained` calls a model's description."""
 
 _REPO = re.compile(r"hf://[^/@]+/[^/@]+(?:@[^/]+|@refs/(?:pr|convert)/[^/]+)?")
 _COMMIT = re.compile(r"hf://[^/@]+/[^/@]+@[0-9a-f]{40}(?:/.*)?")
@@ -171,10 +172,15 @@ def registered_entry(ref: str, saved: Mapping[str, Any], file: LockedFile) -> Lo
 
 def _saved(ref: str, store: Store) -> LockedModel:
     base = _pinned_repo(ref, store) if ref.startswith("hf://") else _spelt(ref)
-    config = fetch((f"{base}/{SAVED_FILES[0]}",), store=store)
-    files = [_file(FileFact((f"{base}/{name}",)), store) for name in SAVED_FILES]
+    config = fetch((f"{base}/{CONFIG}",), store=store)
+    description = _read_description(config.path)
+    weights = SHARDED_WEIGHTS if description.get("sharded") is True else WEIGHTS
+    files = (
+        _file(FileFact((f"{base}/{CONFIG}",)), store),
+        *_checkpoint_files(CheckpointSpec(name="saved", sources=(f"{base}/{weights}",)), store),
+    )
     unstated = "unknown" if ref.startswith("hf://") else ""  # what lies on the Hub somebody has published
-    return _of_description(base, "saved", _read_description(config.path), tuple(files), unstated=unstated)
+    return _of_description(base, "saved", description, files, unstated=unstated)
 
 
 def _of_description(
@@ -263,15 +269,15 @@ def _pinned(source: str, here: Fetched, store: Store) -> str:
 
 def _pinned_repo(ref: str, store: Store) -> str:
     """`hf://org/repo@commit`: of what is here, otherwise of what the Hub has now."""
-    config = f"{ref}/{SAVED_FILES[0]}"
+    config = f"{ref}/{CONFIG}"
     if _COMMIT.fullmatch(ref):
         return ref
     here = stored((config,), store=store)
     if here is not None and _COMMIT.fullmatch(here.source):
-        return here.source.removesuffix(f"/{SAVED_FILES[0]}")
+        return here.source.removesuffix(f"/{CONFIG}")
     from zoo.checkpoints.hub import look_up
 
-    return look_up(config)[0].removesuffix(f"/{SAVED_FILES[0]}")
+    return look_up(config)[0].removesuffix(f"/{CONFIG}")
 
 
 def _unpinned(source: str) -> str:
