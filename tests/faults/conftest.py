@@ -1,0 +1,50 @@
+"""What every fault test shares: imports and a catalogue that are warm, and the toll at the end."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import toll
+import torch
+from lives import Stage
+from operations import ALL, Operation
+from stones import stone
+
+import zoo
+from zoo.catalog import open_catalog
+
+
+@pytest.fixture(scope="session")
+def warm_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with nothing but the catalogue; what a child will import is imported, so that its life is short."""
+    home = tmp_path_factory.mktemp("warm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_HOME", str(home))
+        open_catalog().plugins()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # a forked child has none of its parent's
+        zoo.register_model(stone(0), name="warm", version="1.0.0")
+        zoo.create("local/warm")
+        torch.set_num_threads(threads)
+        shutil.rmtree(home / "registry")
+        shutil.rmtree(home / "blobs")
+        shutil.rmtree(home / "records")
+    return home
+
+
+@pytest.fixture(scope="module", params=ALL, ids=lambda operation: operation.name.replace(" ", "-"))
+def stage(request: pytest.FixtureRequest, warm_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """Every operation, ready to be killed."""
+    operation: Operation = request.param
+    return Stage(operation, tmp_path_factory.mktemp("stage"), warm_home)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many processes were killed, and where; where each died only in the long form or with `-v`."""
+    lines = list(toll.report(points=config.get_verbosity() > 0 or config.getoption("markexpr") == "long"))
+    if lines:
+        terminalreporter.section("faults")
+        for line in lines:
+            terminalreporter.line(line)
