@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, NamedTuple
 
 from zoo.checkpoints.headers import TensorInfo
@@ -89,7 +90,8 @@ class VersionDifference:
     """What differs between two versions, each change as (before, after); what one of them lacks is None.
 
     factory: None if the class is the same. config: by dotted path. tensors: dtype and shape by name, where they
-    differ or only one has it. same_weights: whether the weights' files are the same bytes.
+    differ or only one has it. same_weights: whether the weights' files are the same bytes. largest: the largest
+    absolute difference by tensor, where the numbers differ and the shapes do not; None unless it was asked for.
     """
 
     before: str
@@ -99,11 +101,14 @@ class VersionDifference:
     metrics: dict[str, tuple[float | None, float | None]]
     tensors: dict[str, tuple[TensorInfo | None, TensorInfo | None]]
     same_weights: bool
+    largest: Mapping[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Plain JSON types. An infinite difference, for which JSON has no number, is None."""
         shown = {name: [pair and pair._asdict() for pair in both] for name, both in self.tensors.items()}
-        return {**asdict(self), "tensors": shown}
+        numbers = None if self.largest is None else self.largest.items()
+        largest = None if numbers is None else {name: number if isfinite(number) else None for name, number in numbers}
+        return {**asdict(self), "tensors": shown, "largest": largest}
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> dict[str, tuple[Any, Any]]:
