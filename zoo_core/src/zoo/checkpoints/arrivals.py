@@ -35,7 +35,7 @@ SECONDS = 1.0
 
 JOURNAL = ".journal"
 _LINE = re.compile(rb"([0-9]{1,9}) ([0-9a-f]{64})\n")
-_MAX_JOURNAL = 64 << 20
+_MAX_JOURNAL, _MAX_SPAN = 64 << 20, 32 << 20
 
 
 class Partial(NamedTuple):
@@ -253,7 +253,7 @@ def _read(journal: str, key: str) -> Partial | None:
 def _spans(lines: bytes) -> Iterator[tuple[int, str]]:
     at = 0
     while match := _LINE.match(lines, at):
-        if not 0 < int(match[1]) <= 2 * SPAN:
+        if not 0 < int(match[1]) <= _MAX_SPAN:
             return
         yield int(match[1]), match[2].decode()
         at = match.end()
