@@ -40,6 +40,7 @@ MAY_IMPORT = {
 AGAINST_THE_DIRECTION = {
     ("zoo.build.locking", "versions"): "locks what the user has registered; asked for by `local/` only",
     ("zoo.build.pretrained", "versions"): "zoo.create opens what the user has registered; asked for by `local/` only",
+    ("zoo.models.model", "build"): "a component describes itself, so that what saves it need not know its builder",
     ("zoo.plugin.compile", "models"): "measures the author's models; nobody compiles on the way to a listing",
     ("zoo.plugin.loading", "models"): "holds a class against the interface once its code, and so torch, is imported",
 }

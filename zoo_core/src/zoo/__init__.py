@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from zoo.catalog.queries import info as info, list_models as list_models, plugins as plugins
     from zoo.catalog.recommend import recommend as recommend
     from zoo.checkpoints.keymap import KeyMap as KeyMap
+    from zoo.checkpoints.training.folders import (
+        TrainingCheckpoint as TrainingCheckpoint,
+        list_checkpoints as list_checkpoints,
+    )
+    from zoo.checkpoints.training.loading import load_checkpoint as load_checkpoint
+    from zoo.checkpoints.training.saving import CheckpointSaver as CheckpointSaver, save_checkpoint as save_checkpoint
     from zoo.errors import (
         AmbiguousNameError as AmbiguousNameError,
         CheckpointError as CheckpointError,
@@ -67,6 +73,7 @@ _HOMES = {
     "Backbone": "zoo.models.model",
     "BlockConfig": "zoo.models.blocks",
     "CheckpointError": "zoo.errors",
+    "CheckpointSaver": "zoo.checkpoints.training.saving",
     "CheckpointSpec": "zoo.specs",
     "Classification": "zoo.models.results",
     "ClassificationHead": "zoo.models.blocks",
@@ -103,18 +110,22 @@ _HOMES = {
     "Ref": "zoo.refs",
     "RefError": "zoo.errors",
     "SourceError": "zoo.errors",
+    "TrainingCheckpoint": "zoo.checkpoints.training.folders",
     "UnsupportedError": "zoo.errors",
     "ZooError": "zoo.errors",
     "create": "zoo.build.create",
     "create_backbone": "zoo.build.create",
     "create_model": "zoo.build.create",
     "info": "zoo.catalog.queries",
+    "list_checkpoints": "zoo.checkpoints.training.folders",
     "list_models": "zoo.catalog.queries",
+    "load_checkpoint": "zoo.checkpoints.training.loading",
     "load_pretrained": "zoo.build.pretrained",
     "plugins": "zoo.catalog.queries",
     "recommend": "zoo.catalog.recommend",
     "recorded_attention": "zoo.models.attention",
     "register_model": "zoo.versions.registry",
+    "save_checkpoint": "zoo.checkpoints.training.saving",
     "save_pretrained": "zoo.build.pretrained",
 }
 __all__ = sorted(_HOMES)

@@ -60,6 +60,16 @@ class Component(nn.Module, metaclass=ConfigDoor):
         """The published formats it opens and writes, by name; `native` (its own state dict) is always there."""
         return {}
 
+    def description(self, format: str = "native") -> dict[str, Any]:
+        """Its class, config, input, labels and origin in plain JSON types: what a saved folder keeps as `config.json`.
+
+        Raises:
+            UnsupportedError: its config does not lead to it any more. OptionError: an unknown format.
+        """
+        from zoo.build.saved import describe
+
+        return describe(self, format)
+
     @classmethod
     def from_pretrained(cls, source: str | PathLike[str], **options: Any) -> Self:
         """Build it with weights: a reference or published name, `hf://org/repo`, or a folder of `save_pretrained`.

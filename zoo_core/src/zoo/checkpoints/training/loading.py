@@ -1,0 +1,222 @@
+"""Loading: which checkpoint, whether it is whole, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from os import PathLike
+from typing import Any
+
+from torch import nn
+
+from zoo.checkpoints.files import read_tensors
+from zoo.checkpoints.store import digest_of
+from zoo.checkpoints.training.capture import Several, Training
+from zoo.checkpoints.training.folders import (
+    RECORD,
+    SHARDS,
+    STRUCTURE,
+    TENSORS,
+    WEIGHTS,
+    Best,
+    Run,
+    TrainingCheckpoint,
+    best_of,
+    checked_best,
+    is_ours,
+    read_record,
+    read_run,
+)
+from zoo.checkpoints.training.randomness import Generator
+from zoo.checkpoints.training.restore import Saved, restore
+from zoo.checkpoints.training.trees import TreeReader
+from zoo.errors import CheckpointError, DigestError, FormatError, NotFoundError, OptionError
+
+_TRIES = 5
+
+
+def load_checkpoint(
+    path: str | PathLike[str],
+    model: nn.Module | None = None,
+    optimizer: Several = None,
+    *,
+    scheduler: Several = None,
+    scaler: Several = None,
+    ema: Several = None,
+    generators: Mapping[str, Generator] | None = None,
+    which: str = "latest",
+    best: Best | None = None,
+    strict: bool = True,
+    rng: bool | None = None,
+) -> TrainingCheckpoint:
+    """Put a checkpoint back into the objects of a run, in place and all or nothing, and say where the run was.
+
+    Every file is compared with its digest first. Tensors go to the devices and dtypes of the parameters they are for.
+
+    Args:
+        path: the run's folder, or one checkpoint's.
+        model, optimizer, scheduler, scaler, ema, generators: as they were handed to `save_checkpoint`. A model alone
+            is for evaluation; with an optimizer, everything that was saved has to be there.
+        which: `latest`, `best`, or a checkpoint's name such as `epoch-0003`.
+        best: the metric that tells the best; by default the one the run was saved with.
+        strict: False takes from a model's weights what fits by name, and lets saved things be left out.
+        rng: whether Python's, NumPy's and torch's global generators go on as they were; by default with an optimizer.
+
+    Raises:
+        CheckpointError: no such checkpoint, or it is damaged: `DigestError` and `FormatError` name the file, and the
+            next older one that is whole. It is never taken by itself.
+        LoadError, OptionError: it does not fit what was handed over. Nothing has changed then.
+    """
+    training = Training(model, optimizer, scheduler, scaler, ema, generators)
+    training.parts()
+    rule = checked_best(best)
+    root = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    for tries in range(_TRIES):
+        checkpoint = _chosen(root, which, rule)
+        try:
+            saved = _read(checkpoint, training)
+        except (DigestError, FormatError) as error:
+            if not os.path.isdir(checkpoint.path) and tries + 1 < _TRIES:
+                continue  # a writer that keeps the last few removed it while it was read
+            raise _with_advice(error, checkpoint) from None
+        restore(saved, training, strict=strict, randomness=optimizer is not None if rng is None else rng)
+        return replace(checkpoint, extra=saved.extra)
+    raise AssertionError
+
+
+def verify(checkpoint: TrainingCheckpoint) -> None:
+    """Compare every file with its digest.
+
+    Raises:
+        DigestError: other bytes, or a file less. The file is named.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        for fault in pool.map(lambda name: _fault(checkpoint, name), checkpoint.files):
+            if fault:
+                raise DigestError(f"{checkpoint.path} is damaged: {fault}")
+
+
+def _fault(checkpoint: TrainingCheckpoint, name: str) -> str:
+    path, file = os.path.join(checkpoint.path, name), checkpoint.files[name]
+    try:
+        if os.stat(path).st_size != file.size:
+            return f"{name} has {os.stat(path).st_size} bytes, not {file.size}"
+        return "" if digest_of(path) == file.sha256 else f"{name} has other bytes than were written"
+    except (OSError, ValueError) as error:
+        return f"{name}: {getattr(error, 'strerror', None) or error}"
+
+
+def _chosen(root: str, which: str, rule: tuple[str, str] | None) -> TrainingCheckpoint:
+    if not isinstance(which, str):
+        raise OptionError("which checkpoint is said in a word", asked=f"which={which!r}"[:100], fix='which="latest"')
+    if os.path.isfile(os.path.join(root, RECORD)) or (not os.path.isdir(os.path.join(root, which)) and is_ours(root)):
+        return read_record(root)
+    run = read_run(root)
+    if which not in ("latest", "best"):
+        return _named(run, which)
+    if which == "latest":
+        newest = _newest(run)
+        return newest
+    if not run.checkpoints:
+        raise _none(run)
+    rule = rule or run.checkpoints[-1].best
+    if rule is None:
+        raise OptionError("this run does not say what its best is", asked=root, fix='best=("loss", "min")')
+    found = best_of(run.checkpoints, rule)
+    if found is None:
+        raise NotFoundError(
+            f"no checkpoint in {root} has a value for {rule[0]!r}",
+            found=", ".join(sorted({m for c in run.checkpoints for m in c.metrics})) or "no metrics",
+            fix='which="latest"',
+        )
+    return found
+
+
+def _newest(run: Run) -> TrainingCheckpoint:
+    """The one saved last. One with a damaged record might be it, unless it is of an earlier epoch."""
+    newest = run.checkpoints[-1] if run.checkpoints else None
+    for name, fault in sorted(run.damaged.items(), reverse=True):
+        epoch = int(name.split("-")[1])
+        if newest is None or epoch >= newest.epoch:
+            other = f'which="{newest.name}"' if newest is not None else "another run's folder; nothing here is whole"
+            raise FormatError(f"the newest checkpoint may be a damaged one: {fault}", fix=other)
+    if newest is None:
+        raise _none(run)
+    return newest
+
+
+def _named(run: Run, name: str) -> TrainingCheckpoint:
+    for checkpoint in run.checkpoints:
+        if checkpoint.name == name:
+            return checkpoint
+    if name in run.damaged:
+        older = run.checkpoints[-1] if run.checkpoints else None
+        raise FormatError(run.damaged[name], fix=f'which="{older.name}"' if older is not None else None)
+    there = [checkpoint.name for checkpoint in run.checkpoints]
+    raise NotFoundError(
+        f"no checkpoint {name!r} in {run.path}",
+        found=", ".join(there[-8:]) or "no checkpoints",
+        fix='which="latest", which="best" or one of those' if there else None,
+    )
+
+
+def _none(run: Run) -> CheckpointError:
+    found = "a folder without checkpoints" if os.path.isdir(run.path) else "no such folder"
+    return CheckpointError(
+        "there is no checkpoint to load", asked=run.path, found=found, fix="zoo.list_checkpoints(path) tells beforehand"
+    )
+
+
+def _with_advice(error: CheckpointError, damaged: TrainingCheckpoint) -> CheckpointError:
+    """The error with the next older checkpoint that is whole, which is hashed for that."""
+    older = [c for c in read_run(os.path.dirname(damaged.path)).checkpoints if c.sequence < damaged.sequence]
+    for checkpoint in reversed(older):
+        try:
+            verify(checkpoint)
+        except DigestError:
+            continue
+        return type(error)(error.message, asked=error.asked, found=error.found, fix=f'which="{checkpoint.name}"')
+    return type(error)(error.message, asked=error.asked, found=error.found, fix="no older one here is whole")
+
+
+def _read(checkpoint: TrainingCheckpoint, training: Training) -> Saved:
+    """Everything in a verified checkpoint. The weights are mapped, the rest is in memory."""
+    verify(checkpoint)
+    if SHARDS in checkpoint.files:
+        from zoo.checkpoints.training.sharded import read_sharded  # brings torch.distributed.checkpoint
+
+        return read_sharded(checkpoint, training)
+    where = checkpoint.path
+    tensors = read_tensors(os.path.join(where, TENSORS), mapped=False).tensors
+    weights = read_tensors(os.path.join(where, WEIGHTS)).tensors
+    try:
+        with open(os.path.join(where, STRUCTURE), "rb") as file:
+            structure = json.loads(file.read())
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(f"{where}/{STRUCTURE} cannot be read: {error}") from None
+    return as_saved(where, structure, weights, TreeReader(tensors, where))
+
+
+def as_saved(where: str, structure: Any, weights: Mapping[str, Any], trees: TreeReader) -> Saved:
+    """Trees and weights put together. Raises `FormatError`."""
+    try:
+        others = trees.read(structure["model"]["others"])
+        parts = {
+            name: {"type": entry["type"], "parameters": entry.get("parameters"), "state": trees.read(entry["state"])}
+            | ({"versions": trees.read(entry["versions"])} if "versions" in entry else {})
+            for name, entry in structure["parts"].items()
+        }
+        return Saved(
+            where=where,
+            model={**weights, **others["state"]},
+            versions=others["versions"],
+            parts=parts,
+            random=trees.read(structure["random"]),
+            generators={name: trees.read(entry) for name, entry in structure["generators"].items()},
+            extra=trees.read(structure["extra"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FormatError(f"{where}/{STRUCTURE} is damaged: {type(error).__name__}: {error}") from None
