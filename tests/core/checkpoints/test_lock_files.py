@@ -56,8 +56,6 @@ files = st.builds(
     digests,
     st.none() | st.integers(0, 2**63 - 1),
     st.lists(addresses, max_size=3).map(tuple),
-        tuple
-    ),
 )
 models = st.builds(
     LockedModel,
