@@ -51,7 +51,11 @@ def test_other_bytes_than_promised_leave_nothing(store: Store, wanted: Wanted) -
     assert store.find(SHA) is None
 
 
-@pytest.mark.parametrize("bad", ["../../../etc/passwd", "abc", "g" * 64, "", SHA + "0"])
+@pytest.mark.parametrize(
+    "bad",
+    ["../../../etc/passwd", "abc", "g" * 64, "", SHA + "0"],
+    ids=["climbs", "short", "no hex", "empty", "long"],
+)
 def test_what_is_no_digest_never_becomes_a_path(store: Store, bad: str) -> None:
     with pytest.raises(DigestError, match="not a SHA-256"):
         store.find(bad)
