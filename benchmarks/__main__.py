@@ -6,6 +6,7 @@ import argparse
 import datetime
 from pathlib import Path
 
+from benchmarks.checkpointing import checkpointing
 from benchmarks.creating import creating
 from benchmarks.inference import inference
 from benchmarks.listing import against_peers, at_scale
@@ -17,6 +18,7 @@ PARTS = {
     "scale": lambda quick: [at_scale(quick)],
     "create": creating,
     "store": storing,
+    "checkpoints": checkpointing,
     "registry": registry,
     "inference": lambda quick: [inference(quick)],
 }
