@@ -34,8 +34,8 @@ def checkpointing(quick: bool) -> list[Table]:
         Table(
             "A training checkpoint",
             f"A model and its AdamW state, {size / 2**20:.0f} MiB together. save_checkpoint hashes every file and "
-            "syncs it to the disk; torch.save does neither, so it is shown with a sync too. In the background: how long save "
-            "holds training up. load_checkpoint compares every digest. Medians, in turns.",
+            "syncs it to the disk; torch.save does neither, so it is shown with a sync too. In the background: how "
+            "long save holds training up. load_checkpoint compares every digest. Medians, in turns.",
             ("what", "time", "÷ torch"),
             rows,
         )

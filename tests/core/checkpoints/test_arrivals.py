@@ -99,7 +99,7 @@ def fetcher(store: Store, url: str, sha256: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("sha256", [SHA, ""])
+@pytest.mark.parametrize("sha256", [SHA, ""], ids=["declared", "first use"])
 def test_a_download_that_was_killed_is_resumed(hub: LoopbackHub, store: Store, sha256: str) -> None:
     url = hub.serve("/w", DATA)
     key = sha256 or arrivals.record_key(url)
