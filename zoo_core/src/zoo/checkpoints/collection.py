@@ -40,12 +40,13 @@ where asked for, one that could be fetched or made again."""
 
 
 class Taken(NamedTuple):
-    """One file that was removed, or would be. sha256: of a blob; else empty. size: bytes."""
+    """One file that was removed, or would be. size: bytes. sha256, sources: of a blob; else empty."""
 
     kind: str
     path: str
-    sha256: str
     size: int
+    sha256: str = ""
+    sources: tuple[str, ...] = ()
 
 
 class Collected(NamedTuple):
@@ -111,7 +112,7 @@ def collect(
         due = [(kind, one) for kind, one in due if one.sha256 not in kept]
         going = [(kind, one, "") for kind, one in due] if dry_run else list(_set_aside(store, due, now - grace))
     taken = [
-        Taken(kind, store.blob_path(one.sha256), one.sha256, one.size)
+        Taken(kind, store.blob_path(one.sha256), one.size, one.sha256, one.sources)
         for kind, one, trash in going
         if dry_run or _remove(trash)
     ]
@@ -168,7 +169,7 @@ def _broken_off(store: Store, before: float) -> Iterator[Taken]:
         touched[_stem(entry.name)] = max(seen.st_mtime, touched.get(_stem(entry.name), 0.0))
     for entry, seen in found:
         if touched[_stem(entry.name)] <= before:
-            yield Taken(BROKEN_OFF, entry.path, "", seen.st_size)
+            yield Taken(BROKEN_OFF, entry.path, seen.st_size)
 
 
 def _stem(name: str) -> str:
@@ -180,13 +181,13 @@ def _dead_records(store: Store, before: float, stalled: float) -> Iterator[Taken
     for kind in ("digests", "places", "conversions"):
         for path, record in store.records.every(kind):
             if _is_dead(store, kind, path, record) and (size := _size_of_older(path, before)) is not None:
-                yield Taken(RECORD, path, "", size)
+                yield Taken(RECORD, path, size)
     for entry, seen in stats(store.uses.folder):
         if seen.st_mtime <= before and not store.holds(entry.name):
-            yield Taken(RECORD, entry.path, "", seen.st_size)
+            yield Taken(RECORD, entry.path, seen.st_size)
     for path in store.records.unfinished():
         if (size := _size_of_older(path, stalled)) is not None:
-            yield Taken(RECORD, path, "", size)
+            yield Taken(RECORD, path, size)
 
 
 def _is_dead(store: Store, kind: str, path: str, record: Mapping[str, object]) -> bool:

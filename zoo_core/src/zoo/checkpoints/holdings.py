@@ -14,10 +14,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from zoo.checkpoints.records import record_name
 from zoo.checkpoints.store import Store
 from zoo.errors import CheckpointError
 
 _HEX = re.compile(r"[0-9a-f]{64}")
+_HUB_CACHE = re.compile(r"[\\/]models--[^\\/]+[\\/]snapshots[\\/]")
 _HEX_IN_TEXT = re.compile(rb"(?<![0-9a-fA-F])[0-9a-fA-F]{64}(?![0-9a-fA-F])")
 
 
@@ -57,6 +59,15 @@ class Holdings(NamedTuple):
     unreadable: tuple[str, ...]
 
 
+class Adopted(NamedTuple):
+    """A file that is used where it is. in_hub_cache: the Hub's own client put it there."""
+
+    sha256: str
+    path: str
+    size: int
+    in_hub_cache: bool
+
+
 def holdings(store: Store) -> Holdings:
     """Everything in the store, in the order of the digests. A store that is not there holds nothing."""
     sources: dict[str, list[str]] = {}
@@ -86,6 +97,19 @@ def holdings(store: Store) -> Holdings:
         for sha256, path, seen in _files(store)
     ]
     return Holdings(tuple(sorted(blobs)), tuple(unreadable))
+
+
+def adopted(store: Store) -> tuple[Adopted, ...]:
+    """The files elsewhere that this store uses, in the order of the digests; what has changed since is not among them.
+
+    One of the same digest in the store is used before it.
+    """
+    found = []
+    for path, record in store.records.every("places"):
+        sha256, place = record_name(path), str(record.get("path"))
+        if store.is_place(sha256, place):
+            found.append(Adopted(sha256, place, os.stat(place).st_size, bool(_HUB_CACHE.search(place))))
+    return tuple(sorted(found))
 
 
 def locked(store: Store) -> Mapping[str, tuple[str, ...]]:

@@ -35,6 +35,7 @@ COMMANDS = {
     "plugin": "compile and check a plugin of your own",
     "alias": "your own short names for models",
     "registry": "the versions of your own models",
+    "cache": "the weights on this machine: list, check, mend, clear up",
     "lock": "write down what references mean, or check that they still do",
     "pull": "fetch the very files that a lock names",
 }
