@@ -1,27 +1,36 @@
 """Published `.pth` and `.pt` files: read without running them, converted once to a safetensors blob.
 
+Archives of plain tensors are read by torch itself, with `weights_only=True`, once their list of records is sound. What
+it refuses, because whole modules or settings are pickled with the tensors, and files of torch before 1.6, are read by
+the inert unpickler.
+
 The blob's metadata and the store's conversion record name the digest of the file it was made from.
 """
 
 from __future__ import annotations
 
 import json
-import zipfile
+import mmap
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zoo.checkpoints.archives import is_archive, list_archive
 from zoo.checkpoints.store import Blob, Store
+from zoo.checkpoints.torch_files import TorchFile, is_module, read_torch_file
+from zoo.checkpoints.unpickling import Record
 from zoo.checkpoints.writing import serialize
 from zoo.errors import FormatError
 
-CONVERTER = "torch-1"
+CONVERTER = "torch-2"
 """Bumped when the same file would convert to something else."""
 
-WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model_state", "model",
-            "module", "params_ema", "params", "net", "network", "weights", "teacher", "student")  # fmt: skip
+WRAPPERS = ("ema", "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model_state",
+            "model", "module", "params_ema", "params", "net", "network", "weights", "teacher", "student")  # fmt: skip
 """Where training code keeps the weights inside a checkpoint; averaged ones, which published figures are of, first."""
 
 MAX_DEPTH = 4
@@ -39,10 +48,17 @@ def convert(origin: str, path: str, store: Store) -> Blob:
     done = store.conversion(origin, CONVERTER)
     if done is not None:
         return done
-    tensors, inside, dropped = _weights(_load(path), path)
+    file = _read(path)
+    inside, fields = _weights(file, file.root, (), set())
+    if fields is None:
+        raise _nothing(file)
+    tensors = {name: value for name, value in fields.items() if isinstance(name, str)}
+    tensors = {name: tensor for name, value in tensors.items() if (tensor := file.tensor(value)) is not None}
+    _check_extent(tensors, path)
     metadata = {"zoo.origin_sha256": origin, "zoo.converter": CONVERTER}
     if inside:
-        metadata["zoo.inside"] = inside
+        metadata["zoo.inside"] = ".".join(inside)
+    dropped = sorted(str(name) for name in fields if name not in tensors)
     if dropped:
         metadata["zoo.dropped"] = json.dumps(dropped)
     blob = store.put(serialize(tensors, metadata))
@@ -50,37 +66,55 @@ def convert(origin: str, path: str, store: Store) -> Blob:
     return blob
 
 
-def _load(path: str) -> Any:
+def _read(path: str) -> TorchFile:
+    """The file's content: as torch reads it, or as records."""
     try:
-        # Files of torch before 1.6 are plain pickles, which cannot be mapped.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # a hostile file can raise anything at all out of the unpickler
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        wants = next((line.strip() for line in reason if "GLOBAL" in line or "global" in line), reason[0])
-        raise FormatError(
-            f"{path}: not a file of plain tensors, and what it pickles is not run",
-            found=wants[:300],
-            fix="save its state dict instead: torch.save(model.state_dict(), …), or better: zoo.save_pretrained(…)",
-        ) from error
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            by_torch = is_archive(data) and not list_archive(data, path).scripted
+    except (OSError, ValueError) as error:  # an empty file cannot be mapped
+        raise FormatError(f"{path}: cannot be read: {error}") from error
+    if by_torch:
+        with suppress(
+            Exception
+        ):  # a hostile file can raise anything at all out of it; the inert reader says what it is
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return TorchFile(path, loaded, {}, False)
+    return read_torch_file(path)
 
 
-def _weights(loaded: Any, path: str) -> tuple[dict[str, Tensor], str, list[str]]:
-    """(tensors, the wrapper's keys they were under, what else lay beside them)."""
-    inside: list[str] = []
-    while isinstance(loaded, Mapping) and len(inside) < MAX_DEPTH:
-        wrapper = next((key for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
-        if wrapper is None:
-            break
-        inside.append(wrapper)
-        loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping):
-        raise FormatError(f"{path}: holds a {type(loaded).__name__}, not tensors by name")
-    tensors = {name: value for name, value in loaded.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    if not tensors:
-        raise FormatError(
-            f"{path}: no tensors where weights are looked for",
-            found=", ".join(str(key) for key in list(loaded)[:12]) or "an empty file",
-            fix="save the state dict itself, tensors by name: torch.save(model.state_dict(), …)",
-        )
-    dropped = sorted(str(name) for name in loaded if name not in tensors)
-    return tensors, ".".join(inside), dropped
+def _weights(
+    file: TorchFile, value: Any, inside: tuple[str, ...], seen: set[int]
+) -> tuple[tuple[str, ...], Mapping[Any, Any] | None]:
+    """(the wrappers' keys, what lies under them), for the first of `WRAPPERS` that leads to tensors.
+
+    seen: what was looked into, by id; a file may hold one thing in many places.
+    """
+    fields = file.fields(value) if id(value) not in seen else None
+    if fields is None:
+        return inside, None
+    seen.add(id(value))
+    for key in WRAPPERS if len(inside) < MAX_DEPTH and not is_module(value) else ():
+        if key in fields:
+            deeper, found = _weights(file, fields[key], (*inside, key), seen)
+            if found is not None:
+                return deeper, found
+    return inside, fields if any(file.is_tensor(value) for value in fields.values()) else None
+
+
+def _check_extent(tensors: Mapping[str, Tensor], path: str) -> None:
+    """Refuse views that unfold to many times the file: a few bytes may be said to be any number of values."""
+    places = {(t.data_ptr(), t.dtype, t.shape, t.stride()): t.numel() * t.dtype.itemsize for t in tensors.values()}
+    if sum(places.values()) > 4 * os.path.getsize(path) + 64_000_000:
+        raise FormatError(f"{path}: its tensors would take {sum(places.values())} bytes, far more than it has")
+
+
+def _nothing(file: TorchFile) -> FormatError:
+    fields = file.fields(file.root)
+    if fields is None or isinstance(file.root, Record):
+        kind = (file.root.name or "computed object") if isinstance(file.root, Record) else type(file.root).__name__
+        return FormatError(f"{file.path}: holds a {kind[:200]}, not tensors by name")
+    return FormatError(
+        f"{file.path}: no tensors where weights are looked for",
+        found=", ".join(str(key) for key in list(fields)[:12])[:500] or "an empty file",
+        fix="save the state dict itself, tensors by name: torch.save(model.state_dict(), …)",
+    )
