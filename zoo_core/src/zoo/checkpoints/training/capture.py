@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zoo.checkpoints.files import DTYPES
 from zoo.checkpoints.training.randomness import Generator, generator_state, random_state, set_random_state
 from zoo.checkpoints.training.trees import TreeWriter, is_sharded, tensor_place
-from zoo.errors import OptionError, UnsupportedError
+from zoo.errors import OptionError, ZooError
 
 NATIVE = "native"
 
@@ -64,6 +64,11 @@ class Training(NamedTuple):
                 )
         return found
 
+    @property
+    def sharded(self) -> bool:
+        """Whether the model is spread over processes."""
+        return self.model is not None and any(is_sharded(p) for p in self.model.parameters())
+
 
 class Contents(NamedTuple):
     """What one save writes.
@@ -113,7 +118,7 @@ def capture(training: Training, extra: Any) -> Contents:
         },
         "extra": trees.add(extra, "extra"),
     }
-    config = _config(model)
+    config = None if training.sharded else _config(model)  # a sharded model's class is torch's
     if config is not None:
         set_random_state(randomness)  # describing a model builds it once more
     return Contents(weights, _metadata(model), config, trees.tensors, structure)
@@ -187,10 +192,10 @@ def _config(model: nn.Module) -> str | None:
         return None
     try:
         return json.dumps(describe(NATIVE), indent=1, sort_keys=True) + "\n"
-    except UnsupportedError as error:
+    except Exception as error:  # a class of the caller's is built once more for it, and whatever that raises
+        what = error.message if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
         warnings.warn(
-            f"the checkpoint will resume this run, but zoo.create() cannot build a model from it: {error.message}",
-            stacklevel=2,
+            f"the checkpoint will resume this run, but zoo.create() cannot build a model from it: {what}", stacklevel=5
         )
         return None
 

@@ -11,8 +11,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -42,6 +42,8 @@ def make_run_folder(root: str) -> None:
     if os.path.isdir(root):
         return
     missing = root
+    if os.path.lexists(root):
+        raise CheckpointError("a run needs a folder; this is a file", asked=root, fix='another place: path="…"')
     try:
         os.makedirs(root, exist_ok=True)
     except OSError as error:
@@ -98,11 +100,12 @@ def write_file(folder: str, name: str, chunks: Iterable[memoryview | bytes]) -> 
     # One thread hashes a piece while this one writes it.
     with open(os.path.join(folder, name), "xb", buffering=0) as file, ThreadPoolExecutor(1) as hasher:
         for chunk in chunks:
-            hashing = hasher.submit(digest.update, chunk)
+            hashing = _hashing(hasher, digest.update, chunk)
             rest = memoryview(chunk)
             while rest:  # an unbuffered write may stop early
                 rest = rest[file.write(rest) :]
-            hashing.result()
+            if hashing is not None:
+                hashing.result()
             size += len(chunk)
         os.fsync(file.fileno())
     return File(digest.hexdigest(), size)
@@ -135,6 +138,16 @@ def unwritable(root: str, error: OSError) -> CheckpointError:
         asked=root,
         fix='free some space, or choose another folder: path="…"',
     )
+
+
+def _hashing(
+    hasher: ThreadPoolExecutor, update: Callable[[memoryview | bytes], None], chunk: memoryview | bytes
+) -> Future[None] | None:
+    try:
+        return hasher.submit(update, chunk)
+    except RuntimeError:  # the program is at its end: what it saved last is still written, in this thread alone
+        update(chunk)
+        return None
 
 
 def _make(root: str) -> Aside:

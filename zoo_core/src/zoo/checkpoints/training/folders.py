@@ -170,6 +170,11 @@ def record_text(checkpoint: TrainingCheckpoint) -> str:
     return json.dumps({**record, "sha256": _digest(record)}, indent=1, allow_nan=False) + "\n"
 
 
+def next_sequence(path: str) -> int:
+    """The number of the next checkpoint in a run's folder."""
+    return 1 + max((checkpoint.sequence for checkpoint in read_run(path).checkpoints), default=0)
+
+
 def folder_name(epoch: int, step: int | None, attempt: int) -> str:
     """`epoch-0003`, `epoch-0003-step-000120`, `epoch-0003-again-2`."""
     name = f"epoch-{epoch:04d}" + ("" if step is None else f"-step-{step:06d}")

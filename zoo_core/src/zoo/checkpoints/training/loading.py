@@ -16,6 +16,7 @@ from zoo.checkpoints.files import read_tensors
 from zoo.checkpoints.store import digest_of
 from zoo.checkpoints.training.capture import Several, Training
 from zoo.checkpoints.training.folders import (
+    NAME,
     RECORD,
     SHARDS,
     STRUCTURE,
@@ -75,16 +76,16 @@ def load_checkpoint(
     rule = checked_best(best)
     root = os.path.abspath(os.path.expanduser(os.fspath(path)))
     for tries in range(_TRIES):
-        checkpoint = _chosen(root, which, rule)
+        checkpoint = _chosen_by_all(root, which, rule, training)
         try:
             saved = _read(checkpoint, training)
         except (DigestError, FormatError) as error:
             if not os.path.isdir(checkpoint.path) and tries + 1 < _TRIES:
                 continue  # a writer that keeps the last few removed it while it was read
-            raise _with_advice(error, checkpoint) from None
+            raise _with_advice(error, checkpoint, alone=checkpoint.path == root) from None
         restore(saved, training, strict=strict, randomness=optimizer is not None if rng is None else rng)
         return replace(checkpoint, extra=saved.extra)
-    raise AssertionError
+    raise AssertionError("the last try returns or raises")
 
 
 def verify(checkpoint: TrainingCheckpoint) -> None:
@@ -109,26 +110,38 @@ def _fault(checkpoint: TrainingCheckpoint, name: str) -> str:
         return f"{name}: {getattr(error, 'strerror', None) or error}"
 
 
+def _chosen_by_all(root: str, which: str, rule: tuple[str, str] | None, training: Training) -> TrainingCheckpoint:
+    """The one that is asked for; where the run is spread over processes, what the first one finds."""
+    if not training.sharded:
+        return _chosen(root, which, rule)
+    from zoo.checkpoints.training.agreement import first_says  # brings torch.distributed
+
+    return first_says(lambda: _chosen(root, which, rule))
+
+
 def _chosen(root: str, which: str, rule: tuple[str, str] | None) -> TrainingCheckpoint:
     if not isinstance(which, str):
         raise OptionError("which checkpoint is said in a word", asked=f"which={which!r}"[:100], fix='which="latest"')
-    if os.path.isfile(os.path.join(root, RECORD)) or (not os.path.isdir(os.path.join(root, which)) and is_ours(root)):
+    if os.path.isfile(os.path.join(root, RECORD)) or (NAME.fullmatch(os.path.basename(root)) and is_ours(root)):
+        if which not in ("latest", os.path.basename(root)):
+            raise OptionError("this is one checkpoint, not a run's folder", asked=root, fix=os.path.dirname(root))
         return read_record(root)
     run = read_run(root)
-    if which not in ("latest", "best"):
-        return _named(run, which)
     if which == "latest":
-        newest = _newest(run)
-        return newest
+        return _newest(run)
+    return _best(run, rule) if which == "best" else _named(run, which)
+
+
+def _best(run: Run, rule: tuple[str, str] | None) -> TrainingCheckpoint:
     if not run.checkpoints:
         raise _none(run)
     rule = rule or run.checkpoints[-1].best
     if rule is None:
-        raise OptionError("this run does not say what its best is", asked=root, fix='best=("loss", "min")')
+        raise OptionError("this run does not say what its best is", asked=run.path, fix='best=("loss", "min")')
     found = best_of(run.checkpoints, rule)
     if found is None:
         raise NotFoundError(
-            f"no checkpoint in {root} has a value for {rule[0]!r}",
+            f"no checkpoint in {run.path} has a value for {rule[0]!r}",
             found=", ".join(sorted({m for c in run.checkpoints for m in c.metrics})) or "no metrics",
             fix='which="latest"',
         )
@@ -170,37 +183,49 @@ def _none(run: Run) -> CheckpointError:
     )
 
 
-def _with_advice(error: CheckpointError, damaged: TrainingCheckpoint) -> CheckpointError:
-    """The error with the next older checkpoint that is whole, which is hashed for that."""
+def _with_advice(error: CheckpointError, damaged: TrainingCheckpoint, *, alone: bool) -> CheckpointError:
+    """The error with the next older checkpoint that is whole, which is hashed for that.
+
+    Args:
+        alone: whether the damaged one was asked for by its own folder.
+    """
     older = [c for c in read_run(os.path.dirname(damaged.path)).checkpoints if c.sequence < damaged.sequence]
+    fix = "no older one here is whole"
     for checkpoint in reversed(older):
         try:
             verify(checkpoint)
         except DigestError:
             continue
-        return type(error)(error.message, asked=error.asked, found=error.found, fix=f'which="{checkpoint.name}"')
-    return type(error)(error.message, asked=error.asked, found=error.found, fix="no older one here is whole")
+        fix = f'"{checkpoint.path}"' if alone else f'which="{checkpoint.name}"'
+        break
+    return type(error)(error.message, asked=error.asked, found=error.found, fix=fix)
 
 
 def _read(checkpoint: TrainingCheckpoint, training: Training) -> Saved:
     """Everything in a verified checkpoint. The weights are mapped, the rest is in memory."""
-    verify(checkpoint)
-    if SHARDS in checkpoint.files:
-        from zoo.checkpoints.training.sharded import read_sharded  # brings torch.distributed.checkpoint
-
-        return read_sharded(checkpoint, training)
     where = checkpoint.path
-    tensors = read_tensors(os.path.join(where, TENSORS), mapped=False).tensors
-    weights = read_tensors(os.path.join(where, WEIGHTS)).tensors
+    together = SHARDS in checkpoint.files or training.sharded
+    if together:  # these bring torch.distributed.checkpoint
+        from zoo.checkpoints.training.agreement import agreed
+        from zoo.checkpoints.training.sharded import own_structure, read_pieces
+
+        agreed(lambda: verify(checkpoint))
+        weights, tensors = read_pieces(checkpoint, training)
+    else:
+        verify(checkpoint)
+        tensors = read_tensors(os.path.join(where, TENSORS), mapped=False).tensors
+        weights = read_tensors(os.path.join(where, WEIGHTS)).tensors
     try:
         with open(os.path.join(where, STRUCTURE), "rb") as file:
             structure = json.loads(file.read())
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(f"{where}/{STRUCTURE} cannot be read: {error}") from None
-    return as_saved(where, structure, weights, TreeReader(tensors, where))
+    if together:
+        structure = own_structure(structure, where, resumes=training.optimizer is not None)
+    return _as_saved(where, structure, weights, TreeReader(tensors, where))
 
 
-def as_saved(where: str, structure: Any, weights: Mapping[str, Any], trees: TreeReader) -> Saved:
+def _as_saved(where: str, structure: Any, weights: Mapping[str, Any], trees: TreeReader) -> Saved:
     """Trees and weights put together. Raises `FormatError`."""
     try:
         others = trees.read(structure["model"]["others"])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo.checkpoints.training.capture import Stateful, Training, bare, parameter_names, parameter_rows, type_name
 from zoo.checkpoints.training.randomness import check_generator, set_generator_state, set_random_state
+from zoo.checkpoints.training.trees import is_sharded
 from zoo.errors import LoadError, OptionError
 
 
@@ -60,8 +61,6 @@ def restore(saved: Saved, training: Training, *, strict: bool, randomness: bool)
         changes.append(_module_change("model", model, saved.model, saved.versions, strict))
     for name, generator in generators.items():
         check_generator(name, generator, saved.generators[name])
-    if randomness and saved.random is None:
-        raise OptionError(f"{saved.where} has no state of random numbers for this process", fix="rng=False")
     _apply(changes, saved.where)
     for name, generator in generators.items():
         set_generator_state(generator, saved.generators[name])
@@ -110,7 +109,7 @@ def _part_change(
 ) -> _Change:
     if isinstance(part, nn.Module):
         return _module_change(name, part, entry["state"], entry.get("versions") or {}, strict)
-    if type_name(part) != entry["type"]:
+    if type(part).__qualname__ != str(entry["type"]).rpartition(".")[2]:  # torch moves classes between modules
         raise LoadError(
             f"the {name} is of another class than the one saved; nothing was changed",
             asked=type_name(part),
@@ -228,4 +227,6 @@ def _some(names: set[str]) -> str:
 
 
 def _kept(value: Any) -> Any:
-    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
+    if not isinstance(value, Tensor):
+        return copy.deepcopy(value)
+    return value.detach().clone() if is_sharded(value) else value.detach().to("cpu", copy=True)

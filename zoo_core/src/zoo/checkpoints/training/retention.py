@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from zoo.checkpoints.training.commit import put_away
 from zoo.checkpoints.training.folders import RECORD, TrainingCheckpoint, best_of, read_run
-from zoo.errors import OptionError
+from zoo.errors import CheckpointError, OptionError
 
 
 def checked_keep(keep_last: int | None) -> int | None:
@@ -29,7 +29,10 @@ def retire(saved: TrainingCheckpoint, keep_last: int | None, best: tuple[str, st
     """
     if keep_last is None:
         return
-    checkpoints = read_run(os.path.dirname(saved.path)).checkpoints
+    try:
+        checkpoints = read_run(os.path.dirname(saved.path)).checkpoints
+    except CheckpointError:  # what was saved is saved
+        return
     staying = {saved.path, *(c.path for c in checkpoints[-keep_last:])}
     chosen = best_of(checkpoints, best) if best is not None else None
     staying |= {chosen.path} if chosen is not None else set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import sys
 import threading
@@ -31,11 +30,12 @@ from zoo.checkpoints.training.folders import (
     checked_best,
     checked_count,
     checked_metrics,
-    read_run,
+    next_sequence,
     record_text,
 )
 from zoo.checkpoints.training.randomness import Generator
 from zoo.checkpoints.training.retention import checked_keep, retire
+from zoo.checkpoints.training.trees import structure_text
 from zoo.checkpoints.writing import serialize
 
 
@@ -210,16 +210,6 @@ def write(contents: Contents, checkpoint: TrainingCheckpoint, keep_last: int | N
         saved = replace(checkpoint, path=commit(made, root, checkpoint.epoch, checkpoint.step))
     retire(saved, keep_last, saved.best)
     return saved
-
-
-def structure_text(structure: Mapping[str, Any]) -> bytes:
-    """The trees' JSON."""
-    return json.dumps(structure, separators=(",", ":"), allow_nan=False).encode()
-
-
-def next_sequence(root: str) -> int:
-    """The number of the next checkpoint in a run's folder."""
-    return 1 + max((checkpoint.sequence for checkpoint in read_run(root).checkpoints), default=0)
 
 
 class _Writing:

@@ -7,10 +7,11 @@ Values keep their exact type and bits. What JSON has no word for is an object wi
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,9 @@ class TreeWriter:
     def _dict(self, value: dict[Any, Any], path: str) -> Any:
         plain = type(value) is dict and all(type(key) is str and not key.startswith("$") for key in value)
         if plain:
-            return {key: self.add(item, _child(path, key)) for key, item in value.items()}
+            return {key: self.add(item, child(path, key)) for key, item in value.items()}
         word = next(word for word, kind in _PAIRS.items() if type(value) is kind)
-        return {word: [[self._key(key, path), self.add(item, _child(path, key))] for key, item in value.items()]}
+        return {word: [[self._key(key, path), self.add(item, child(path, key))] for key, item in value.items()]}
 
     def _key(self, key: Any, path: str) -> Any:
         if isinstance(key, Tensor | np.ndarray):
@@ -173,6 +174,11 @@ class TreeReader:
         return stored.contiguous(memory_format=_LAYOUTS[node["layout"]]) if "layout" in node else stored
 
 
+def structure_text(structure: Mapping[str, Any]) -> bytes:
+    """What `TreeWriter.add` gave, as the bytes of a JSON file."""
+    return json.dumps(structure, separators=(",", ":"), allow_nan=False).encode()
+
+
 def tensor_place(tensor: Tensor) -> object:
     """Equal for tensors that are one and the same data, as tied weights are."""
     if tensor.layout != torch.strided or is_sharded(tensor) or not tensor.numel():
@@ -208,7 +214,8 @@ def _raw(tensor: Tensor, path: str) -> Tensor:
         raise OptionError(f"{path} cannot be kept in a checkpoint: it is a tensor of {tensor.dtype}") from None
 
 
-def _child(path: str, key: Any) -> str:
+def child(path: str, key: Any) -> str:
+    """What a dict's value is called: `state.step`, `state[0]`, `state['a b']`."""
     if type(key) is str and key.isidentifier():
         return f"{path}.{key}"
     return f"{path}[{key!a}]"
