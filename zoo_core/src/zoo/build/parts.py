@@ -11,6 +11,9 @@ from torch import nn
 from zoo.errors import OptionError, UnsupportedError
 from zoo.models.model import Backbone, Component, Head, Neck
 
+OF_THE_WEIGHTS = ("pretrained", "checkpoint", "format", "allow_licenses")
+"""Options of a part that say where its weights come from; a saved model has its own."""
+
 _PartType = TypeVar("_PartType", bound=Component)
 
 
@@ -25,7 +28,7 @@ def _recipe(part: Any) -> Any:
             fix="make the part a zoo.Backbone, zoo.Neck or zoo.Head with a Config",
         )
     if isinstance(part, Mapping):
-        return {name: value for name, value in part.items() if name not in ("pretrained", "checkpoint", "format")}
+        return {name: value for name, value in part.items() if name not in OF_THE_WEIGHTS}
     return part
 
 

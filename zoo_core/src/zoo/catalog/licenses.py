@@ -8,7 +8,9 @@ write `apache-2.0` where SPDX writes `Apache-2.0`; names that SPDX does not list
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from zoo.errors import LicenseError, OptionError
 from zoo.specs import CheckpointSpec
@@ -49,6 +51,7 @@ _EXCEPTIONS = frozenset(
 """SPDX exceptions, which only ever permit more. Others, such as the Commons Clause, may take permissions away."""
 
 _OPERATORS = ("AND", "OR", "WITH")
+_around: ContextVar[tuple[str, ...]] = ContextVar("accepted_licenses", default=())
 _RANK = {license_class: rank for rank, license_class in enumerate(CLASSES)}
 
 
@@ -92,16 +95,35 @@ def check_license(checkpoint: CheckpointSpec, ref: str, allow: Sequence[str] | s
     """
     license = checkpoint.license or "unknown"
     license_class = classify(license)
-    accepted = {_bare(word) for word in (*_words(allow), *_words(os.environ.get("ZOO_ALLOW_LICENSES")))}
+    words = (*_words(allow), *_around.get(), *_words(os.environ.get("ZOO_ALLOW_LICENSES")))
+    accepted = {_bare(word) for word in words}
     if license_class == "permissive" or accepted & {"*", license_class, _bare(license)}:
+        return
+    if classify(_as_accepted(license, accepted)) == "permissive":
         return
     said = "have no known licence" if license_class == "unknown" else f"are under {license}, which is {license_class}"
     raise LicenseError(
         f"the weights of {ref} {said}",
         asked=ref,
         found=license,
-        fix=f'allow_licenses=["{license}"], if you may use them so (or ZOO_ALLOW_LICENSES={license})',
+        fix=f'allow_licenses=["{license}"], if you may use them so',
     )
+
+
+@contextmanager
+def accepting(allow: Sequence[str] | str | None) -> Iterator[None]:
+    """Within, `check_license` accepts these too: what is accepted for a composed model is accepted for its parts."""
+    token = _around.set((*_around.get(), *_words(allow)))
+    try:
+        yield
+    finally:
+        _around.reset(token)
+
+
+def _as_accepted(license: str, accepted: set[str]) -> str:
+    """An expression in which what is accepted by its id stands as something permissive."""
+    words = license.replace("(", " ( ").replace(")", " ) ").split()
+    return " ".join("MIT" if word not in _OPERATORS and _bare(word) in accepted else word for word in words)
 
 
 def _of_group(words: Sequence[str]) -> str | None:

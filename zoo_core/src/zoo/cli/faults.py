@@ -7,7 +7,7 @@ import sys
 
 from zoo.cli import FAILED, MISUSED
 from zoo.cli.terminal import clean, show_warnings_plainly, styled
-from zoo.errors import OptionError, ZooError
+from zoo.errors import LicenseError, OptionError, ZooError
 
 
 def report(error: Exception, *, as_json: bool) -> int:
@@ -20,6 +20,8 @@ def report(error: Exception, *, as_json: bool) -> int:
 
         print_exception(error)
     known = error if isinstance(error, ZooError) else unforeseen(error)
+    if isinstance(known, LicenseError):  # the argument that accepts it is another one here
+        known.fix = f'--allow-license "{known.found}", if you may use them so'
     if as_json:
         import json
 
