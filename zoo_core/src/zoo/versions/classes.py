@@ -1,9 +1,10 @@
 """From a registered version back to its class.
 
 A class of a plugin is found as everywhere. A class of the user's own is imported from where it was: a registry is the
-user's own, and lists only code that has run here before. What cannot be imported again (a class of a script, of a
-notebook, inside a function) is remembered until the process ends, and can be handed over after that. Every program has
-a `__main__` of its own: a name in it finds only what this process registered with those very weights.
+user's own, and lists only code that has run here before. That is not so of versions that came from another registry:
+for them no module is imported that the program has not imported itself. What cannot be imported again (a class of a
+script, of a notebook, inside a function) is remembered until the process ends, and can be handed over after that. Every
+program has a `__main__` of its own: a name in it finds only what this process registered with those very weights.
 """
 
 from __future__ import annotations
@@ -36,11 +37,15 @@ def is_importable(cls: type[Component]) -> bool:
         return False
 
 
-def class_of(factory: str, ref: str, sha256: str, given: type[Component] | None = None) -> type[Component]:
+def class_of(
+    factory: str, ref: str, sha256: str, given: type[Component] | None = None, *, foreign: bool = False
+) -> type[Component]:
     """The class that a registered version names.
 
     Args:
         sha256: of its weights.
+        foreign: it came from another registry: nothing is imported because it says so, and what this program has not
+            imported itself is not found.
         given: a class of the caller's: itself if it has that name, wherever it is defined now; or one above it.
 
     Raises:
@@ -50,13 +55,13 @@ def class_of(factory: str, ref: str, sha256: str, given: type[Component] | None 
     name = factory.rpartition(":")[2].rpartition(".")[2]
     if given is not None and given.__name__ == name:
         return given
-    found = _found(factory, ref, sha256)
+    found = _found(factory, ref, sha256, foreign=foreign)
     if given is not None and not issubclass(found, given):
         raise OptionError(f"{ref} is a {factory}, not a {given.__name__}", fix=f"cls={name}")
     return found
 
 
-def _found(factory: str, ref: str, sha256: str) -> type[Component]:
+def _found(factory: str, ref: str, sha256: str, *, foreign: bool = False) -> type[Component]:
     if plugin_of(factory) is not None:
         return find_class(factory)
     module, _, qualname = factory.partition(":")
@@ -65,11 +70,13 @@ def _found(factory: str, ref: str, sha256: str) -> type[Component]:
         if here is None:
             raise _lost(factory, ref, "another program has registered it, or an earlier run of this one")
         return here
+    if foreign and module not in sys.modules:
+        raise _lost(factory, ref, f"it came from another registry, and this program has not imported {module}")
     try:
         found: object = sys.modules.get(module) or import_module(module)
         for name in qualname.split("."):
-            found = getattr(found, name)
-    except (ImportError, AttributeError, ValueError) as error:
+            found = vars(found)[name] if foreign else getattr(found, name)  # a module may compute what it is asked for
+    except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
         if here is not None:
             return here
         raise _lost(factory, ref, str(error)) from error

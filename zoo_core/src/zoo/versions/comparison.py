@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from zoo.checkpoints.headers import read_header
+from zoo.versions import selection
 from zoo.versions.addresses import Address
-from zoo.versions.records import VersionDifference, VersionRecord, changes
+from zoo.versions.records import Parent, VersionDifference, VersionRecord, changes
 from zoo.versions.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -31,6 +33,19 @@ def difference(shelf: Shelf, before: str, after: str, *, weights: bool) -> Versi
         same_weights=one.sha256 == other.sha256,
         largest=_largest(shelf, one, other) if weights else None,
     )
+
+
+def ancestors(shelf: Shelf, record: VersionRecord) -> tuple[Parent, ...]:
+    """What a version was made from, nearest first; see `ModelRegistry.lineage`."""
+    found: list[Parent] = []
+    parent, seen = record.parent, {record.sha256}
+    with shelf.ledger.reading() as connection:
+        while parent is not None and parent.sha256 not in seen:
+            seen.add(parent.sha256)
+            there = selection.of_weights(connection, parent)
+            found.append(parent if there is None else replace(parent, name=there.name, version=there.version))
+            parent = None if there is None else there.parent
+    return tuple(found)
 
 
 def _largest(shelf: Shelf, one: VersionRecord, other: VersionRecord) -> Mapping[str, float]:

@@ -85,7 +85,7 @@ def opened(
     """The component that was registered. weights: its verified file; it is mapped, never edited."""
     saved = read_saved(record.saved, record.ref)
     check_saved_license(saved, record.ref, allow_licenses)
-    factory = class_of(saved.factory, record.ref, record.sha256, cls)
+    factory = class_of(saved.factory, record.ref, record.sha256, cls, foreign=record.imported is not None)
     origin = Origin(record.ref, record.ref, record.sha256)
     tensors = read_tensors(weights).tensors
     kept = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}

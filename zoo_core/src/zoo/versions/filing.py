@@ -19,21 +19,28 @@ from zoo.versions.addresses import Address, checked_word
 from zoo.versions.records import VersionRecord, changes
 from zoo.versions.semver import Version
 
-_CIRCUMSTANCES = {"aliases", "author", "created", "distribution", "plugin_version", "ref", "size", "zoo_version"}
+_CIRCUMSTANCES = {
+    *("aliases", "author", "created", "distribution", "imported", "plugin_version", "ref", "size", "zoo_version")
+}
 """Of a record, what may differ when the same content is registered a second time."""
 
 
-def file_version(connection: sqlite3.Connection, record: VersionRecord) -> VersionRecord:
+def file_version(
+    connection: sqlite3.Connection, record: VersionRecord, later: Mapping[str, Any] | None = None
+) -> VersionRecord:
     """Add a version, whose weights are in the store; or find the very same content there already.
+
+    Args:
+        later: fields of a newer zoo, which are kept beside those that are known.
 
     Raises:
         ZooError: other content has that version.
     """
-    version, content = Version.parse(record.version), _content(record)
+    version, content = Version.parse(record.version), content_of(record)
     before = selection.at_precedence(connection, record.name, version)
     if before is not None:
         return _same(connection, before, content, record, version)
-    text = json.dumps(record.to_dict(), sort_keys=True)
+    text = json.dumps({**(later or {}), **record.to_dict()}, sort_keys=True)
     connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", [record.sha256, record.size])
     values = [record.name, record.version, version.precedence, not version.pre, record.sha256, content, text]
     row = connection.execute(
@@ -126,7 +133,7 @@ def zoo_version() -> str:
         return "unknown"
 
 
-def _content(record: VersionRecord) -> str:
+def content_of(record: VersionRecord) -> str:
     """The digest of what makes a version that version, whenever and by whomever it is registered."""
     return hashlib.sha256(json.dumps(_compared(record), sort_keys=True).encode()).hexdigest()
 
@@ -137,7 +144,7 @@ def _compared(record: VersionRecord) -> dict[str, Any]:
     return values
 
 
-def _differing(one: VersionRecord, other: VersionRecord) -> str:
+def differing(one: VersionRecord, other: VersionRecord) -> str:
     """The fields that tell two records apart, by the names they are registered under."""
     names: dict[str, None] = {}  # in order
     for path in changes(_compared(one), _compared(other)):
@@ -160,6 +167,6 @@ def _same(
     raise ZooError(
         f"{record.name} {there.version} is registered already, and nothing registered is overwritten",
         asked=f"{record.name}@{version}",
-        found=f"registered {there.created} by {there.author}, with other {_differing(there, record)}",
+        found=f"registered {there.created} by {there.author}, with other {differing(there, record)}",
         fix=" or ".join(f'version="{text}"' for text in free),
     )

@@ -21,6 +21,15 @@ class Parent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Import:
+    """How a version came from another registry: the address it came from, when (UTC, ISO 8601), and who took it."""
+
+    source: str
+    at: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class VersionRecord:
     """One registered version.
 
@@ -28,7 +37,7 @@ class VersionRecord:
     `save_pretrained`. sha256, size: of its weights' safetensors file, in bytes. parent: None where nothing is known.
     data: a note on what it was trained on. distribution, plugin_version: of the plugin its class belongs to, empty for
     a class in no plugin. zoo_version: of zoo-core when it was registered. created: UTC, ISO 8601. author: the
-    system's name of the user. aliases: those that mean it now.
+    system's name of the user. aliases: those that mean it now. imported: None where it was registered here.
     """
 
     name: str
@@ -46,6 +55,7 @@ class VersionRecord:
     created: str = ""
     author: str = ""
     aliases: tuple[str, ...] = ()
+    imported: Import | None = None
 
     @property
     def ref(self) -> str:
@@ -71,6 +81,7 @@ class VersionRecord:
         """Inverse of `to_dict`; fields of a newer zoo are ignored."""
         known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         known["parent"] = Parent(**known["parent"]) if known.get("parent") else None
+        known["imported"] = Import(**known["imported"]) if known.get("imported") else None
         known["tags"], known["aliases"] = tuple(known.get("tags", ())), tuple(known.get("aliases", ()))
         return cls(**known)
 
@@ -83,6 +94,41 @@ class AliasChange(NamedTuple):
     version: str
     at: str
     by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliasMeaning:
+    """What an alias meant in another registry, and how it came to it."""
+
+    name: str
+    alias: str
+    version: str
+    history: tuple[AliasChange, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "history": [change._asdict() for change in self.history]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """What went from one registry to another.
+
+    added, unchanged: references of the versions that are new there, and of those that were there already, the same.
+    place: where they came from or went to; on the Hub with the commit. aliases: what they mean in the registry that the
+    versions came from. moved: `name@alias` of those that mean it here, too, from now on. notes: what to know.
+    """
+
+    place: str
+    added: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    aliases: tuple[AliasMeaning, ...] = ()
+    moved: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "aliases": [meaning.to_dict() for meaning in self.aliases]}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from os import PathLike
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from zoo.checkpoints.store import Store
@@ -15,7 +15,7 @@ from zoo.versions.addresses import LATEST, Address, checked_name, checked_word
 from zoo.versions.filing import checked_metrics, checked_note, checked_tags
 from zoo.versions.ledger import Ledger
 from zoo.versions.listing import listed
-from zoo.versions.records import AliasChange, VersionDifference, VersionRecord
+from zoo.versions.records import AliasChange, Parent, Transfer, VersionDifference, VersionRecord
 from zoo.versions.registration import register_component, stated_parent
 from zoo.versions.semver import Version
 from zoo.versions.shelf import Shelf
@@ -218,6 +218,56 @@ class ModelRegistry:
         from zoo.versions.comparison import difference
 
         return difference(self._shelf, before, after, weights=weights)
+
+    def lineage(self, name: str, version: str = LATEST) -> Sequence[Parent]:
+        """What a version was made from, what that was made from, and so on, as far as it is known; nearest first.
+
+        Each has the name and version under which those weights are registered here, or those that were noted.
+        """
+        from zoo.versions.comparison import ancestors
+
+        return ancestors(self._shelf, self.show(name, version))
+
+    def export(self, what: str | Sequence[str], path: str | PathLike[str], *, every: bool = False) -> Transfer:
+        """Write versions to a new folder, or to a new file that ends in `.zip`, for `import_from` elsewhere.
+
+        Args:
+            what: one or several `name@selector`.
+            every: take `what` as patterns of names instead (`*`, `pets*`), and every version of those.
+
+        Raises:
+            RefError, NotFoundError: no such version. CheckpointError: its weights are gone or damaged, the path is
+                taken, or cannot be written; nothing is left there.
+        """
+        from zoo.versions.exporting import export
+
+        return export(self._shelf, what, fspath(path), every=every)
+
+    def import_from(
+        self,
+        path: str | PathLike[str],
+        what: str | Sequence[str] | None = None,
+        *,
+        every: bool = False,
+        aliases: bool = False,
+    ) -> Transfer:
+        """Register the versions in a folder or file that `export` wrote: all of them or none. Runs none of their code.
+
+        Tags, metrics, lineage, author and date stay as they were. What is here already, the very same, stays.
+
+        Args:
+            what: some of them, as for `export`; by default all. every: as for `export`.
+            aliases: let the aliases mean here, too, what they meant there.
+
+        Raises:
+            ZooError: another version has that name and number here.
+            CheckpointError: the export is damaged, hostile, or by a newer zoo.
+        """
+        from zoo.versions.archives import opened_export
+        from zoo.versions.importing import take
+
+        with opened_export(fspath(path)) as export:
+            return take(self._shelf, export, what, every=every, aliases=aliases)
 
     def _open(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 
 from zoo.errors import NotFoundError
 from zoo.versions.addresses import LATEST, Address, is_word
-from zoo.versions.records import AliasChange, VersionRecord
+from zoo.versions.records import AliasChange, Parent, VersionRecord
 from zoo.versions.semver import Range, Version
 
 _NEWEST = "ORDER BY is_release DESC, precedence DESC LIMIT 1"  # a pre-release only where there is no release
@@ -42,6 +42,13 @@ def at_precedence(connection: sqlite3.Connection, name: str, version: Version) -
     query = "SELECT content, record FROM versions WHERE name = ? AND precedence = ?"
     row = connection.execute(query, [name, version.precedence]).fetchone()
     return None if row is None else (str(row[0]), VersionRecord.from_dict(json.loads(row[1])))
+
+
+def of_weights(connection: sqlite3.Connection, parent: Parent) -> VersionRecord | None:
+    """The version that has those weights: the one of that name and version, or the first that was registered."""
+    query = "SELECT record FROM versions WHERE blob = ? ORDER BY name = ? AND version = ? DESC, id LIMIT 1"
+    row = connection.execute(query, [parent.sha256, parent.name, parent.version]).fetchone()
+    return None if row is None else VersionRecord.from_dict(json.loads(row[0]))
 
 
 def every(
