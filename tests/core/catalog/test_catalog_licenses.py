@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, strategies as st
 
-from zoo.catalog.licenses import CLASSES, check_license, classify
+from zoo.catalog.licenses import CLASSES, accepting, check_license, classify
 from zoo.errors import LicenseError, OptionError
 from zoo.specs import CheckpointSpec
 
@@ -113,6 +113,8 @@ def test_other_weights_are_refused_and_the_argument_that_accepts_them_works(lice
     assert "acme/m.w" in raised.value.message
     said = license or "unknown"
     assert f'allow_licenses=["{said}"]' in str(raised.value.fix)
+    assert str(raised.value).count(said) == 2 + ("no known" not in str(raised.value)), "one argument is named, once"
+    assert "ZOO_ALLOW_LICENSES" not in str(raised.value)
     check_license(weights(license), "acme/m.w", [said])
 
 
@@ -121,6 +123,37 @@ def test_other_weights_are_refused_and_the_argument_that_accepts_them_works(lice
 )
 def test_a_licence_is_accepted_by_id_by_class_or_altogether(allow: list[str] | str) -> None:
     check_license(weights("CC-BY-NC-4.0"), "acme/m.w", allow)
+
+
+@pytest.mark.parametrize(
+    ("license", "allow", "passes"),
+    [
+        ("GPL-3.0 AND CC-BY-NC-4.0", ["GPL-3.0", "cc-by-nc-4.0"], True),
+        ("GPL-3.0 AND CC-BY-NC-4.0", ["GPL-3.0"], False),
+        ("GPL-3.0 AND CC-BY-NC-4.0", ["GPL-3.0 AND CC-BY-NC-4.0"], True),
+        ("GPL-3.0 OR gemma", ["gemma"], True),
+        ("MIT AND (GPL-3.0 OR gemma)", ["gemma"], True),
+        ("Apache-2.0 WITH Commons-Clause", ["Apache-2.0"], False),
+        ("gemma WITH Commons-Clause", ["gemma"], False),
+        ("gemma gemma", ["gemma"], False),
+    ],
+)
+def test_an_expression_is_accepted_by_its_ids(license: str, allow: list[str], passes: bool) -> None:
+    if passes:
+        check_license(weights(license), "acme/m.w", allow)
+        return
+    with pytest.raises(LicenseError):
+        check_license(weights(license), "acme/m.w", allow)
+
+
+def test_what_is_accepted_around_is_accepted_inside_and_not_after() -> None:
+    with accepting(["gemma"]):
+        with accepting(None):
+            check_license(weights("gemma"), "acme/m.w")
+        with pytest.raises(LicenseError):
+            check_license(weights("GPL-3.0"), "acme/m.w")
+    with pytest.raises(LicenseError):
+        check_license(weights("gemma"), "acme/m.w")
 
 
 @pytest.mark.parametrize("allow", [None, [], "", ["CC-BY-4.0"], ["copyleft"], ["permissive"], ["CC-BY-NC"]])
