@@ -138,7 +138,7 @@ class Store:
         wanted._replace(sha256=None).check("", size, source)  # the cheap half first
         sha256 = self.digest(path)
         wanted.check(sha256, size, source)
-        if self.records.read("places", sha256).get("path") != path:
+        if self.records.read("places", sha256).get("path") != path and self.is_place(sha256, path):
             self.records.write("places", sha256, {"path": path})
         return Blob(sha256, size, path)
 
@@ -286,7 +286,7 @@ class Store:
         sha256 = digest_of(path)
         if _stamp(path) != seen:
             raise CheckpointError(f"{path} changed while it was being read", fix="try again when it is complete")
-        coarse = seen[1] % 1_000_000_000 == 0 and age < _COARSE_TICK
+        coarse = seen[1] % 1_000_000_000 == seen[2] % 1_000_000_000 == 0 and age < _COARSE_TICK
         if age >= 0 and not coarse:
             self.records.write("digests", record_key(path), {"path": path, "stamp": seen, "sha256": sha256})
         return sha256
