@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import arrival_operations
+import file_operations  # noqa: F401  # each of these adds its operations to `ALL`
 import pytest
+import registry_operations  # noqa: F401  # as above
 import toll
 import torch
+import training_operations  # noqa: F401  # as above
 from lives import Stage
 from operations import ALL, Operation
 from stones import stone
 
 import zoo
 from zoo.catalog import open_catalog
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[None]:
+    """A web server and a Hub, for downloads."""
+    with arrival_operations.serving():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +47,9 @@ def warm_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=ALL, ids=lambda operation: operation.name.replace(" ", "-"))
-def stage(request: pytest.FixtureRequest, warm_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+def stage(
+    request: pytest.FixtureRequest, warm_home: Path, served: None, tmp_path_factory: pytest.TempPathFactory
+) -> Stage:
     """Every operation, ready to be killed."""
     operation: Operation = request.param
     return Stage(operation, tmp_path_factory.mktemp("stage"), warm_home)

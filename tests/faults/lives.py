@@ -14,6 +14,10 @@ from killing import Answer, End, Life, killed_after, lived, traced
 from operations import Operation
 from soundness import flaws
 
+from zoo.checkpoints.repair import HARMLESS, verify
+from zoo.checkpoints.store import Store
+from zoo.versions.keeping import registered_versions
+
 
 class Stage:
     """An operation with what is there before it.
@@ -69,6 +73,8 @@ class Stage:
         assert not found, "\n".join(found)
 
         def next_life(answer: Answer) -> None:
+            damages = verify(Store(), registered_versions())
+            assert not [damage for damage in damages if damage.kind not in HARMLESS], damages
             self.operation.check(said)
             again: list[Any] = []
             self.operation.act(again.append)
