@@ -15,6 +15,7 @@ from torch import nn
 
 import zoo as library
 from loopback_hub import running_hub
+from zoo.checkpoints.bundles import BundledFile, write_folder, write_zip
 from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.store import Blob, Store
@@ -155,13 +156,40 @@ def test_damage_is_found_mended_and_what_is_left_to_do_is_said(filled: dict[str,
     }
     done = zoo("cache", "repair")
     assert done.code == 1
-    assert (
-        f"  try:   copy the file from a backup or another machine to {store.blob_path(filled['registered'])}"
-        in done.out
-    )
+    assert "  try:   zoo cache add FILE, a copy of it from a backup" in done.out
     assert "nothing needs it" in done.out
     again = json.loads(zoo("cache", "repair", "--json").out)
     assert [(one["damage"]["kind"], one["mended"]) for one in again["repairs"]] == [("missing", False)]
+
+
+def test_a_copy_of_a_lost_file_is_taken_back_and_a_strangers_is_not(filled: dict[str, str], tmp_path: Path) -> None:
+    store = Store()
+    backup, stranger = tmp_path / "backup.safetensors", tmp_path / "stranger.safetensors"
+    backup.write_bytes(Path(store.blob_path(filled["registered"])).read_bytes())
+    stranger.write_bytes(b"stranger")
+    os.unlink(store.blob_path(filled["registered"]))
+    assert zoo("cache", "verify").code == 1
+    added = zoo("cache", "add", str(backup))
+    assert (added.code, added.out.splitlines()[-1]) == (0, f"1 file added to {store.root}")
+    assert zoo("cache", "verify").code == 0
+    refused = zoo("cache", "add", str(stranger))
+    assert refused.code == 1
+    assert "not a sound bundle" in refused.err
+    assert store.find(hashlib.sha256(b"stranger").hexdigest()) is None
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_bundle_from_elsewhere_is_added(tmp_path: Path, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = Store(str(tmp_path / "elsewhere"))
+    blob = elsewhere.put([b"weights"])
+    source = "hf://org/repo/weights.bin"
+    file = BundledFile("weights.bin", blob.sha256, blob.size, (source,), source)
+    write = write_zip if packed else write_folder
+    write(str(tmp_path / "bundle"), ["model"], [file], elsewhere)
+    (told,) = json.loads(zoo("cache", "add", str(tmp_path / "bundle"), "--json").out)
+    assert told == {"sha256": blob.sha256, "size": 7, "sources": [source]}
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    assert fetch([source]).sha256 == blob.sha256
 
 
 def test_what_the_hub_still_has_is_fetched_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -185,6 +213,7 @@ def test_what_the_hub_still_has_is_fetched_again(monkeypatch: pytest.MonkeyPatch
         ("lss", "did you mean 'ls'?"),
         ("everything", "there are ls"),
         ("du there", "takes no 'there'"),
+        ("add", "lacks its FOLDER or FILE"),
         ("ls --dry-run", "goes with gc"),
         ("verify --unused-for 3d", "goes with gc"),
         ("gc --unused-for often", "--unused-for 30d"),

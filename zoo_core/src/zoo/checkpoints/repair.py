@@ -21,7 +21,7 @@ from zoo.checkpoints.collection import STALLED
 from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.holdings import holdings, locked, stats
 from zoo.checkpoints.records import record_name
-from zoo.checkpoints.store import CHUNK, Store, read_chunks
+from zoo.checkpoints.store import CHUNK, Blob, Store, read_chunks
 from zoo.errors import ZooError
 
 DAMAGED, MISSING, LINK, PERMISSIONS, PLACE, RECORD, FOREIGN, UNFINISHED = (
@@ -90,6 +90,23 @@ def repair(store: Store, damages: Sequence[Damage], refetch: Refetch | None = No
         refetch: how a blob is fetched again, from the Hub's cache or the network; without it, nothing is.
     """
     return [_repaired(store, damage, refetch) for damage in damages]
+
+
+def give_back(store: Store, path: str, registered: Mapping[str, Sequence[str]] = {}) -> Blob | None:
+    """Store a copy of a file that something here needs: it is registered, locked, pinned or a conversion.
+
+    None where it is no regular file, or nothing here knows its digest. Raises `CheckpointError`.
+    """
+    if not os.path.isfile(path):
+        return None
+    sha256 = store.digest(path)
+    named = {str(record.get("sha256")) for _, record in store.records.every("pins")}
+    for _, record in store.records.every("conversions"):
+        named |= {str(record.get("origin")), str(record.get("converted"))}
+    if sha256 not in named and sha256 not in registered and sha256 not in locked(store):
+        return None
+    with open(path, "rb") as file:
+        return store.put(read_chunks(file), Wanted(sha256))
 
 
 def _misfits(store: Store) -> Iterator[Damage]:
@@ -207,7 +224,7 @@ def _restored(store: Store, damage: Damage, refetch: Refetch | None) -> Repair:
             return Repair(damage, True, "; ".join(filter(None, (moved, f"restored from {source}"))))
     if not damage.needed_by and not failures and not _sources(store, damage.sha256):
         return Repair(damage, True, f"{moved}; nothing needs it")
-    fix = f"copy the file from a backup or another machine to {store.blob_path(damage.sha256)}"
+    fix = "zoo cache add FILE, a copy of it from a backup or another machine"
     return Repair(damage, False, moved, "; or ".join((*(f"see to this: {why}" for why in failures), fix)))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COMMAND = Command(
     "cache",
-    operands=("ACTION", "TEXT?"),
+    operands=("ACTION", "WHAT…?"),
     options=(
         Option("--unused-for", "with gc: also what can be fetched again and was not used for so long", value="30d"),
         Option("--all", "with gc: also everything that can be fetched again"),
@@ -25,18 +25,20 @@ COMMAND = Command(
         Option("--json", "one JSON document for machines"),
     ),
     notes=(
-        "ACTION is ls, du, verify, repair or gc. It is about $ZOO_HOME; files that are used where they are (in "
+        "ACTION is ls, du, verify, repair, gc or add. It is about $ZOO_HOME; files that are used where they are (in "
         "the Hub's cache, in installed packages) are listed and verified, and never removed.",
         "gc removes broken-off downloads, records that point to nothing, and files that nothing explains. What is "
         "registered or named by a lock file stays, and so does what was used within the last hours; other processes "
         "may go on working meanwhile. verify and gc end with exit code 1 only where something is wrong.",
         "repair moves damaged files aside, to blobs/damaged, and gets them again from where they came from.",
+        "add takes a bundle, as a folder or a zip, or a copy of a single file that something here needs.",
     ),
     examples=(
         ("zoo cache ls resnet", "what there is whose address, name or digest has resnet in it"),
         ("zoo cache du", "how much room it takes"),
         ("zoo cache gc --unused-for 30d --dry-run", "what could go"),
         ("zoo cache verify", "hash every file"),
+        ("zoo cache add weights.zip", "take what zoo bundle or zoo fetch -o brought from another machine"),
     ),
 )
 _USAGES = {
@@ -44,6 +46,7 @@ _USAGES = {
     "du": "zoo cache du",
     "verify": "zoo cache verify",
     "repair": "zoo cache repair",
+    "add": "zoo cache add FOLDER|FILE…",
     "gc": "zoo cache gc [--unused-for 30d] [--all] [--dry-run]",
 }
 _KINDS = {"unexplained": "nothing explains it", "unused": "converted from another file"}
@@ -61,6 +64,8 @@ def run(arguments: Arguments) -> int:
         return _sum_up(as_json)
     if action == "verify":
         return _verify(as_json)
+    if action == "add":
+        return _add(words, as_json)
     if action == "repair":
         return _repair(as_json)
     return _collect(arguments.text("unused-for"), arguments.flag("all"), arguments.flag("dry-run"), as_json)
@@ -72,7 +77,9 @@ def _check(action: str, words: Sequence[str], arguments: Arguments) -> None:
         meant = nearest(action, _USAGES)
         hint = f"; did you mean {meant!r}?" if meant else f": there are {', '.join(_USAGES)}"
         raise UsageError(f"no action {action!r}{hint}", asked=asked, fix=_USAGES[meant or "ls"])
-    most = 1 if action == "ls" else 0
+    most = {"ls": 1, "add": len(words)}.get(action, 0)
+    if action == "add" and not words:
+        raise UsageError("zoo cache add lacks its FOLDER or FILE", asked=asked, fix=_USAGES["add"])
     if len(words) > most:
         raise UsageError(f"zoo cache {action} takes no {words[most]!r}", asked=asked, fix=_USAGES[action])
     for option in ("unused-for", "all", "dry-run"):
@@ -271,6 +278,37 @@ def _repair(as_json: bool) -> int:
     if not done:
         print(f"{_count(count, 'file')}, {_size(size)}: {styled('sound', 'green')}")
     return 0 if ok else 1
+
+
+def _add(paths: Sequence[str], as_json: bool) -> int:
+    from zoo.checkpoints.bundles import take
+    from zoo.checkpoints.repair import give_back
+    from zoo.checkpoints.store import Store
+    from zoo.cli.progress import Progress
+    from zoo.errors import FormatError
+    from zoo.versions.keeping import registered_versions
+
+    store = Store()
+    added: list[dict[str, Any]] = []
+    with Progress("adding") as progress:
+        for path in paths:
+            progress.step(f"adding {path}")
+            try:
+                files = [(file.sha256, file.size, file.sources) for file in take(path, store)]
+            except FormatError:  # no bundle
+                blob = give_back(store, path, registered_versions(store.root))
+                if blob is None:
+                    raise
+                files = [(blob.sha256, blob.size, ())]
+            added += [dict(zip(("sha256", "size", "sources"), file, strict=True)) for file in files]
+    if as_json:
+        _print_json(added)
+        return 0
+    if added:
+        rows = [(_size(one["size"]), one["sha256"][:12], ", ".join(one["sources"])) for one in added]
+        table([("SIZE", "DIGEST", "WHAT"), *rows], right=(0,))
+    print(f"{_count(len(added), 'file')} added to {store.root}")
+    return 0
 
 
 def _damages(store: Store) -> tuple[list[Damage], int, int]:
