@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+from loopback_hub_uploads import READER, Uploads
+
 TOKEN = "hf_loopback"
 """The one token that opens private and gated repositories."""
 
@@ -88,6 +90,11 @@ class LoopbackHub:
         self.seen: list[Seen] = []
         self.hub_faults: list[Fault] = []
         self.cdn_faults: list[Fault] = []
+        self.upload_faults: dict[str, list[Fault]] = {}  # by what is uploaded: create, preupload, batch, upload, …
+        self.large: dict[str, bytes] = {}  # files that were uploaded and verified, by digest
+        self.arrived: dict[str, bytes] = {}
+        self.damaged_uploads = 0
+        self.lock = threading.Lock()
         self.closing = threading.Event()
         self._servers = [_server(self, "hub"), _server(self, "cdn")]
         self.endpoint, self.cdn = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
@@ -149,7 +156,7 @@ def _server(hub: LoopbackHub, name: str) -> ThreadingHTTPServer:
     return server
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Uploads, BaseHTTPRequestHandler):
     hub: LoopbackHub
     name: str
     protocol_version = "HTTP/1.1"
@@ -203,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _door(self, name: str) -> tuple[int, str, str] | None:
         """Why this repository stays closed, in the Hub's own words."""
         authorization = self.headers.get("Authorization")
-        if authorization and authorization != f"Bearer {TOKEN}":
+        if authorization and authorization not in (f"Bearer {TOKEN}", f"Bearer {READER}"):
             return 401, "", "Invalid credentials in Authorization header"
         repo = self.hub.repos.get(name)
         if repo is None or (repo.private and not authorization):
