@@ -38,6 +38,7 @@ MAY_IMPORT = {
 """`refs, specs <- plugin <- catalog <- build -> models, checkpoints`, versions <- cli, testing."""
 
 AGAINST_THE_DIRECTION = {
+    ("zoo.build.licensing", "versions"): "tells the licences of what the user has registered, if that is asked for",
     ("zoo.build.locking", "versions"): "locks what the user has registered; asked for by `local/` only",
     ("zoo.build.pretrained", "versions"): "zoo.create opens what the user has registered; asked for by `local/` only",
     ("zoo.models.model", "build"): "a component describes itself, so that what saves it need not know its builder",

@@ -142,6 +142,18 @@ def owner_of(factory: str) -> PluginRecord | None:
     return None
 
 
+def read_description(path: str) -> dict[str, Any]:
+    """A saved model's `config.json`, hardly looked at. Raises `FormatError` where it is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not a config that save_pretrained wrote ({error})") from None
+    if not isinstance(record, dict) or not isinstance(record.get("factory"), str):
+        raise FormatError(f"{path} is not a config that save_pretrained wrote", fix="a folder of save_pretrained")
+    return record
+
+
 def is_saved(ref: str) -> bool:
     """Whether an address is a saved model's folder, rather than a file's."""
     return bool(_REPO.fullmatch(ref)) or (ref.startswith("file://") and saved_folder(ref) is not None)
@@ -173,7 +185,7 @@ def registered_entry(ref: str, saved: Mapping[str, Any], file: LockedFile) -> Lo
 def _saved(ref: str, store: Store) -> LockedModel:
     base = _pinned_repo(ref, store) if ref.startswith("hf://") else _spelt(ref)
     config = fetch((f"{base}/{CONFIG}",), store=store)
-    description = _read_description(config.path)
+    description = read_description(config.path)
     weights = SHARDED_WEIGHTS if description.get("sharded") is True else WEIGHTS
     files = (
         _file(FileFact((f"{base}/{CONFIG}",)), store),
@@ -328,7 +340,7 @@ def _addressed_now(entry: LockedModel, store: Store) -> LockedModel:
         if entry.ref.startswith("file://") and files == entry.files:
             raise DigestError(f"{entry.ref} is not here as it was locked", fix="zoo lock")
         return entry._replace(files=files)
-    return _of_description(entry.ref, "saved", _read_description(config.path), files, unstated=entry.license)._replace(
+    return _of_description(entry.ref, "saved", read_description(config.path), files, unstated=entry.license)._replace(
         license=entry.license
     )
 
@@ -371,14 +383,3 @@ def _bare_schema(value: Any, *, named: bool = False) -> Any:
 def _digest(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _read_description(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not a config that save_pretrained wrote ({error})") from None
-    if not isinstance(record, dict) or not isinstance(record.get("factory"), str):
-        raise FormatError(f"{path} is not a config that save_pretrained wrote", fix="a folder of save_pretrained")
-    return record

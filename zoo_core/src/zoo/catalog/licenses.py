@@ -22,8 +22,8 @@ _IDS = {
     "permissive": """
         0BSD AFL-3.0 Apache-2.0 BlueOak-1.0.0 BSD-1-Clause BSD-2-Clause BSD-2-Clause-Patent BSD-3-Clause
         BSD-3-Clause-Clear BSL-1.0 CC-BY-2.0 CC-BY-2.5 CC-BY-3.0 CC-BY-4.0 CC-PDDC CC0-1.0 CDLA-Permissive-1.0
-        CDLA-Permissive-2.0 ECL-2.0 HPND ISC MIT MIT-0 MS-PL MulanPSL-2.0 NCSA ODC-By-1.0 PDDL-1.0 PostgreSQL PSF-2.0
-        Python-2.0 Unlicense UPL-1.0 WTFPL X11 Zlib""",
+        CDLA-Permissive-2.0 ECL-2.0 HPND ISC MIT MIT-0 MIT-CMU MS-PL MulanPSL-2.0 NCSA ODC-By-1.0 PDDL-1.0 PostgreSQL
+        PSF-2.0 Python-2.0 Unlicense UPL-1.0 WTFPL X11 Zlib""",
     "copyleft": """
         AGPL-3.0 AGPL-3.0+ AGPL-3.0-only AGPL-3.0-or-later CC-BY-SA-3.0 CC-BY-SA-4.0 CDDL-1.0 CDDL-1.1 CDLA-Sharing-1.0
         CECILL-2.1 CPL-1.0 EPL-1.0 EPL-2.0 EUPL-1.1 EUPL-1.2 GPL-2.0 GPL-2.0+ GPL-2.0-only GPL-2.0-or-later GPL-3.0
