@@ -1,0 +1,190 @@
+"""A run that was saved and resumed is, bit for bit, the run that never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import training_runs
+from torch import nn
+from training_runs import EPOCHS, OPTIMIZERS, SCHEDULERS, Run
+
+import zoo
+
+RUNS = [*((name, "cosine") for name in OPTIMIZERS), *(("momentum", name) for name in SCHEDULERS if name != "cosine")]
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Fingerprints of all runs, saved half way here and resumed by one other process."""
+    folder = tmp_path_factory.mktemp("runs")
+    torch.set_num_threads(1)
+    for optimizer, scheduler in RUNS:
+        run = Run(optimizer, scheduler)
+        run.train(EPOCHS)
+        run.save(folder / f"{optimizer}+{scheduler}")
+    command = [sys.executable, training_runs.__file__, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr
+    prints: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return prints
+
+
+@pytest.mark.parametrize(("optimizer", "scheduler"), RUNS)
+def test_two_halves_in_two_processes_are_the_whole(optimizer: str, scheduler: str, resumed: dict[str, str]) -> None:
+    whole = Run(optimizer, scheduler)
+    whole.train(2 * EPOCHS)
+    assert resumed[f"{optimizer}+{scheduler}"] == whole.fingerprint()
+
+
+def test_saving_in_the_middle_of_an_epoch_does_not_change_the_run(tmp_path: Path) -> None:
+    prints = []
+    for saves in (False, True):
+        run = Run()
+        batches = run.batches()
+        for number, _ in enumerate(batches):
+            if saves and number == 1:
+                run.save(tmp_path, step=number)
+        run.train(1)
+        prints.append(run.fingerprint())
+    assert prints[0] == prints[1]
+
+
+def test_saving_a_zoo_model_builds_one_more_of_it_and_still_draws_nothing(tmp_path: Path) -> None:
+    model = zoo.create("resnet18", num_classes=2)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state(legacy=False)["state"]["key"].copy()
+    zoo.save_checkpoint(model, None, 1, path=tmp_path)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+    assert np.array_equal(before[2], np.random.get_state(legacy=False)["state"]["key"])
+
+
+def test_the_call_of_the_mission_runs_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo import load_checkpoint, save_checkpoint
+
+    monkeypatch.chdir(tmp_path)
+    run = Run()
+    model, optimizer, epoch, metrics = run.model, run.optimizer, 3, {"top1": 0.5}
+    run.train(1)
+    save_checkpoint(model, optimizer, epoch, metrics, path="checkpoints/v1.0.0/")
+    other = Run(seed=1)
+    found = load_checkpoint("checkpoints/v1.0.0/", other.model, other.optimizer)
+    assert (found.epoch, found.metrics, found.name) == (3, {"top1": 0.5}, "epoch-0003")
+    assert torch.equal(other.model[0].weight, model[0].weight)
+    assert (tmp_path / "checkpoints" / "v1.0.0" / "epoch-0003" / "model.safetensors").is_file()
+
+
+def test_a_zoo_model_is_created_from_a_checkpoint_of_its_training(tmp_path: Path) -> None:
+    model = zoo.create("resnet18", num_classes=2)
+    saved = zoo.save_checkpoint(model, None, 1, path=tmp_path)
+    again = zoo.create(f"file://{saved.path}")
+    assert type(again) is type(model)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_a_zoo_model_that_was_changed_is_saved_with_a_warning_that_create_cannot_open_it(tmp_path: Path) -> None:
+    model = zoo.create("resnet18", num_classes=2)
+    model.encoder.conv1 = nn.Conv2d(4, 64, 7)
+    with pytest.warns(UserWarning, match="cannot build a model from it"):
+        saved = zoo.save_checkpoint(model, None, 1, path=tmp_path)
+    assert "config.json" not in saved.files
+    zoo.load_checkpoint(tmp_path, model)
+
+
+def test_states_go_where_the_parameters_are_in_their_own_precision(tmp_path: Path) -> None:
+    """torch would cast a float32 state of a bfloat16 parameter to bfloat16."""
+    model = nn.Linear(3, 2).bfloat16()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    for parameter in model.parameters():
+        optimizer.state[parameter]["momentum_buffer"] = torch.rand(parameter.shape)
+    zoo.save_checkpoint(model, optimizer, path=tmp_path)
+    for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        other = nn.Linear(3, 2).to(dtype)
+        resumed = torch.optim.SGD(other.parameters(), 0.1, momentum=0.9)
+        zoo.load_checkpoint(tmp_path, other, resumed)
+        buffer = resumed.state[other.weight]["momentum_buffer"]
+        assert buffer.dtype == expected
+        assert torch.equal(buffer.float(), optimizer.state[model.weight]["momentum_buffer"])
+
+
+def test_tied_weights_wrappers_and_layouts_come_back_as_they_were(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.out = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+            self.out.weight = self.embedding.weight
+
+        def get_extra_state(self) -> dict[str, object]:
+            return {"seen": 7}
+
+        def set_extra_state(self, state: dict[str, object]) -> None:
+            self.seen = state["seen"]
+
+    model, other = Tied(), Tied()
+    zoo.save_checkpoint(nn.DataParallel(model), None, path=tmp_path)
+    zoo.load_checkpoint(tmp_path, torch.compile(other))
+    assert other.out.weight is other.embedding.weight
+    assert torch.equal(other.out.weight, model.out.weight)
+    assert other.seen == 7
+
+    conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(conv.parameters())
+    conv(torch.rand(1, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    zoo.save_checkpoint(conv, optimizer, path=tmp_path / "conv")
+    resumed = torch.optim.Adam(conv.parameters())
+    zoo.load_checkpoint(tmp_path / "conv", conv, resumed)
+    assert resumed.state[conv.weight]["exp_avg"].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_several_optimizers_of_one_run_are_saved_by_name(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    optimizers = {name: torch.optim.SGD(part.parameters(), 0.1 * (1 + len(name))) for name, part in model.items()}
+    optimizers["b"].param_groups[0]["lr"] = 0.7
+    zoo.save_checkpoint(model, optimizers, path=tmp_path, extra={"seen": 12, "order": (1, 2)})
+    optimizers["b"].param_groups[0]["lr"] = 0.1
+    found = zoo.load_checkpoint(tmp_path, model, optimizers)
+    assert optimizers["b"].param_groups[0]["lr"] == 0.7
+    assert found.extra == {"seen": 12, "order": (1, 2)}
+    with pytest.raises(zoo.OptionError, match=r"optimizer\['b'\]"):
+        zoo.load_checkpoint(tmp_path, model, {"a": optimizers["a"]})
+
+
+def test_a_model_alone_is_for_evaluation_and_moves_no_random_numbers(tmp_path: Path) -> None:
+    run = Run()
+    run.train(1)
+    run.save(tmp_path)
+    other = Run(seed=5)
+    torch.manual_seed(11)
+    zoo.load_checkpoint(tmp_path, other.model)
+    assert torch.equal(other.model[0].weight, run.model[0].weight)
+    after = torch.rand(3)
+    torch.manual_seed(11)
+    assert torch.equal(after, torch.rand(3))
+    zoo.load_checkpoint(tmp_path, other.model, rng=True)
+    assert not torch.equal(after, torch.rand(3))
+
+
+def test_lambdas_are_not_kept_and_callable_objects_are(tmp_path: Path) -> None:
+    class Warm:
+        def __init__(self) -> None:
+            self.length = 3
+
+        def __call__(self, step: int) -> float:
+            return min(1.0, (step + 1) / self.length)
+
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, Warm())
+    scheduler.lr_lambdas[0].length = 8
+    zoo.save_checkpoint(model, optimizer, path=tmp_path, scheduler=scheduler)
+    other = torch.optim.lr_scheduler.LambdaLR(optimizer, Warm())
+    zoo.load_checkpoint(tmp_path, model, optimizer, scheduler=other)
+    assert other.lr_lambdas[0].length == 8
