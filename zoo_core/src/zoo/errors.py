@@ -130,9 +130,13 @@ class SourceError(CheckpointError):
 
 
 class OfflineError(SourceError):
-    """A file is not in the store and the network is switched off."""
+    """Files are not in the store and the network is switched off.
+
+    `missing` has one `zoo.checkpoints.delivery.MissingFile` for each: name, size, SHA-256 and sources, where known.
+    """
 
     code = "offline"
+    missing: tuple[object, ...] = ()
 
 
 class DigestError(CheckpointError):

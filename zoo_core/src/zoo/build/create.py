@@ -20,8 +20,9 @@ from zoo.build.options import check_options, merge_spellings
 from zoo.build.placement import Placement, as_placement
 from zoo.build.weights import check_structure, load_weights
 from zoo.catalog import Resolved, open_catalog
-from zoo.catalog.licenses import check_license
-from zoo.checkpoints.opening import is_here, open_checkpoint, peek_structure
+from zoo.catalog.licenses import accepting, check_license
+from zoo.checkpoints.absent import told_as
+from zoo.checkpoints.opening import files_of, is_here, open_checkpoint, peek_structure
 from zoo.errors import OptionError, UnsupportedError
 from zoo.models.config import ModelConfig
 from zoo.models.labels import LabelSpace, label_space
@@ -110,7 +111,8 @@ def create(
     if weights is not None and weights.name != OWN_FILE:
         check_license(weights, _reference(resolved, weights), allow_licenses)
     check_options(options, resolved.schema, resolved.ref)
-    return _build(resolved, weights, options, features_only, indices, placement)
+    with accepting(allow_licenses):
+        return _build(resolved, weights, options, features_only, indices, placement)
 
 
 def create_model(
@@ -246,11 +248,13 @@ def construct(
 
 def _fill(component: Component, weights: CheckpointSpec, resolved: Resolved, placement: Placement) -> None:
     """Fetch, check and assign the weights of a component whose parameters are unwritten."""
-    if not is_here(weights):
-        structure = peek_structure(weights)
-        if structure is not None:
-            check_structure(component, structure, weights.format, weights.sources[0])
-    opened = open_checkpoint(weights, readers=(read_weights,), carriers=(carry_checkpoint,))
+    told = weights.sources[0] if weights.name == OWN_FILE else _reference(resolved, weights)
+    with told_as(told, lambda: files_of(weights)):
+        if not is_here(weights):
+            structure = peek_structure(weights)
+            if structure is not None:
+                check_structure(component, structure, weights.format, weights.sources[0])
+        opened = open_checkpoint(weights, readers=(read_weights,), carriers=(carry_checkpoint,))
     component.load_report = load_weights(
         component, opened.tensors, format=weights.format, source=opened.source, **placement._asdict()
     )

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS
 from zoo.build.create import create
+from zoo.build.gathering import saved_files
 from zoo.build.locked import as_locked_address
 from zoo.build.placement import ANYWHERE, Placement, as_placement
 from zoo.build.saved import (
@@ -28,6 +29,7 @@ from zoo.build.saved import (
     revive,
 )
 from zoo.build.weights import key_map
+from zoo.checkpoints.absent import told_as
 from zoo.checkpoints.opening import open_checkpoint
 from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.store import sync_folder
@@ -135,13 +137,14 @@ def create_external(
 
         return create_local(ref, use, allow_licenses=allow_licenses, cls=cls)
     ref = as_locked_address(ref)
-    folder, config = _config_of(ref)
-    saved = _read_config(config)
-    check_saved_license(saved, ref, allow_licenses)
-    matches = cls is not None and saved.factory == factory_path(cls)
-    factory = cls if cls is not None and matches else find_class(saved.factory)
-    name = SHARDED_WEIGHTS if saved.sharded else WEIGHTS
-    opened = open_checkpoint(CheckpointSpec(name="saved", sources=(f"{folder}/{name}",)))
+    with told_as(ref, lambda: saved_files(ref)):
+        folder, config = _config_of(ref)
+        saved = _read_config(config)
+        check_saved_license(saved, ref, allow_licenses)
+        matches = cls is not None and saved.factory == factory_path(cls)
+        factory = cls if cls is not None and matches else find_class(saved.factory)
+        name = SHARDED_WEIGHTS if saved.sharded else WEIGHTS
+        opened = open_checkpoint(CheckpointSpec(name="saved", sources=(f"{folder}/{name}",)))
     source = ref if ref.startswith("file://") else opened.source
     return revive(saved, factory, opened.tensors, Origin(ref, source, opened.sha256), use)
 

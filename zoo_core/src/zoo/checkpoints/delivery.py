@@ -60,6 +60,22 @@ class Delivery(NamedTuple):
     source: str
 
 
+class MissingFile(NamedTuple):
+    """A file that is not here: its name, its size in bytes and its SHA-256 where known, and where it may come from."""
+
+    name: str
+    size: int | None
+    sha256: str | None
+    sources: tuple[str, ...]
+
+    def __str__(self) -> str:
+        known = [
+            f"{self.size:,} bytes" if self.size is not None else "",
+            f"sha256 {self.sha256}" if self.sha256 else "",
+        ]
+        return ", ".join([self.name, *filter(None, known), *self.sources])
+
+
 def offline() -> bool:
     """Whether the user has switched the network off: `ZOO_OFFLINE=1`, or the Hub's own `HF_HUB_OFFLINE=1`."""
     names = ("ZOO_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")

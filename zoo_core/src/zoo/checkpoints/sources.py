@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from zoo.checkpoints.delivery import Delivery, Progress, Wanted, offline
+from zoo.checkpoints.delivery import Delivery, MissingFile, Progress, Wanted, offline
 from zoo.checkpoints.lock import held
 from zoo.checkpoints.store import Store, checked_hex
 from zoo.errors import CheckpointError, DigestError, OfflineError, SourceError
@@ -71,7 +71,10 @@ def fetch(
             return _taken(source, sha256, size, store, progress, carriers)
         except CheckpointError as error:
             failures.append((source, error))
-    raise _failed(failures)
+    failed = _failed(failures)
+    if isinstance(failed, OfflineError):
+        failed.missing = (MissingFile(file_name(sources[0]), size, sha256, tuple(sources)),)
+    raise failed
 
 
 def stored(

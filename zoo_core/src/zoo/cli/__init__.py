@@ -37,7 +37,10 @@ COMMANDS = {
     "registry": "the versions of your own models",
     "cache": "the weights on this machine: list, check, mend, clear up",
     "lock": "write down what references mean, or check that they still do",
+    "fetch": "models' files into the store, or a folder to carry elsewhere",
+    "bundle": "models' files in one zip, for a machine without network",
     "pull": "fetch the very files that a lock names",
+    "licenses": "the licences of models, for your application",
 }
 """Every command and what it does, in the order of the help page. Each is the module of its name in this package."""
 
