@@ -11,8 +11,8 @@ import file_operations  # noqa: F401  # each of these adds its operations to `AL
 import pytest
 import registry_operations  # noqa: F401  # as above
 import toll
-import torch
 import training_operations  # noqa: F401  # as above
+import transfer_operations  # noqa: F401  # as above
 from lives import Stage
 from operations import ALL, Operation
 from stones import stone
@@ -35,6 +35,8 @@ def warm_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_HOME", str(home))
         open_catalog().plugins()
+        import torch._dynamo  # torch's optimizers import it when they load, and it takes seconds
+
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # a forked child has none of its parent's
         zoo.register_model(stone(0), name="warm", version="1.0.0")

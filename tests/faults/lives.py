@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,8 @@ class Stage:
         self.prepared.mkdir(parents=True)
         shutil.copytree(home, self.prepared / "home")
         lived(within(self.prepared, lambda answer: operation.prepare()))
+        self._set_up()
+        import_here(lived(within(self.work, self._imported))[-1])
 
     @cached_property
     def whole(self) -> Life:
@@ -84,12 +89,27 @@ class Stage:
         found = flaws(self.work)
         assert not found, "\n".join(found)
 
+    def _imported(self, answer: Answer) -> None:
+        """Live once, for what is imported on the way."""
+        before = set(sys.modules)
+        said: list[Any] = []
+        self.operation.act(said.append)
+        self.operation.check(said)
+        answer(sorted(set(sys.modules) - before))
+
     def _act(self) -> Callable[[Answer], None]:
         return within(self.work, lambda answer: self.operation.act(answer))
 
     def _set_up(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.copytree(self.prepared, self.work, symlinks=True)
+
+
+def import_here(modules: Sequence[str]) -> None:
+    """Import modules in this process, so that no child spends its life on it."""
+    for name in modules:
+        with suppress(Exception):  # some are only there in the child
+            importlib.import_module(name)
 
 
 def within(folder: Path, act: Callable[[Answer], object]) -> Callable[[Answer], None]:
