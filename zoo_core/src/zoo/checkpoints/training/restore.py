@@ -197,6 +197,13 @@ def _module_change(
 
 def _check_module(name: str, mine: Mapping[str, Any], state: Mapping[str, Any], strict: bool) -> None:
     missing, unexpected = mine.keys() - state.keys(), state.keys() - mine.keys()
+    if strict and (missing or unexpected):
+        raise LoadError(
+            f"the {name} has other tensors than the one saved; nothing was changed",
+            asked=_some(missing) and f"not saved: {_some(missing)}",
+            found=_some(unexpected) and f"not in the {name}: {_some(unexpected)}",
+            fix="the model as it was when it was saved, or strict=False to load what fits",
+        )
     shapes = [key for key in sorted(mine.keys() & state.keys()) if _shape(mine[key]) != _shape(state[key])]
     if shapes:
         key = shapes[0]
@@ -205,13 +212,6 @@ def _check_module(name: str, mine: Mapping[str, Any], state: Mapping[str, Any], 
             asked=f"{key} {_shape(mine[key])}",
             found=f"{key} {_shape(state[key])}",
             fix="the model as it was when it was saved",
-        )
-    if strict and (missing or unexpected):
-        raise LoadError(
-            f"the {name} has other tensors than the one saved; nothing was changed",
-            asked=_some(missing) and f"not saved: {_some(missing)}",
-            found=_some(unexpected) and f"not in the {name}: {_some(unexpected)}",
-            fix="the model as it was when it was saved, or strict=False to load what fits",
         )
 
 
