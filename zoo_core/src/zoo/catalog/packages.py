@@ -1,4 +1,4 @@
-"""The installed packages that a model's code needs, with the licences they state. From metadata; no code is imported."""
+"""The installed packages that a model's code needs, and the licences they state. From metadata; no code is imported."""
 
 from __future__ import annotations
 
@@ -82,6 +82,7 @@ def _license(distribution: metadata.Distribution) -> str:
     about = distribution.metadata
     fields = ("License-Expression", "License")
     stated, older = (str(about[name] or "").strip() if name in about else "" for name in fields)
+    older = "" if older.casefold() in ("unknown", "other") else older
     if not stated and older and len(older) <= _LONGEST and "\n" not in older:
         stated = older
     if not stated or stated.casefold() in _FAMILIES:
