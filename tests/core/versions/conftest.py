@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 import zoo
+from loopback_hub import TOKEN, LoopbackHub, running_hub
 from zoo.catalog import open_catalog
 
 
@@ -33,3 +36,18 @@ def warm_home(zoo_home: Path, catalogue: Path) -> Path:
 def registry() -> zoo.ModelRegistry:
     """The user's own."""
     return zoo.ModelRegistry()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LoopbackHub]:
+    """A running hub that knows nothing of xet, with the client pointed at it and allowed to write."""
+    with running_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "127.0.0.1")
+        for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # HF_HUB_DISABLE_XET=1, which is read at import
+        yield hub

@@ -269,6 +269,49 @@ class ModelRegistry:
         with opened_export(fspath(path)) as export:
             return take(self._shelf, export, what, every=every, aliases=aliases)
 
+    def push(
+        self,
+        what: str | Sequence[str],
+        repository: str,
+        *,
+        every: bool = False,
+        private: bool | None = None,
+        aliases: bool = False,
+    ) -> Transfer:
+        """Add versions to a repository on the Hub, in one commit. What is there already stays as it is.
+
+        Args:
+            what, every: as for `export`.
+            repository: `hf://org/repo`, or a branch of it, `hf://org/repo@branch`. It is made if there is none.
+            private: of a new repository; by default as its owner has set.
+            aliases: let aliases that are there already mean what they mean here. New ones are always added.
+
+        Raises:
+            ZooError: the repository has another version of that name and number.
+            SourceError: it cannot be reached, or not be written by you; nothing of the push is there then.
+            OfflineError, NotFoundError, CheckpointError: the network is off; no such version; its weights are damaged.
+        """
+        from zoo.versions.hub_repositories import push
+
+        return push(self._shelf, what, repository, every=every, private=private, aliases=aliases)
+
+    def pull(
+        self, repository: str, what: str | Sequence[str] | None = None, *, every: bool = False, aliases: bool = False
+    ) -> Transfer:
+        """Register versions from a repository on the Hub: all of them or none; as `import_from` does.
+
+        Args:
+            repository: `hf://org/repo[@revision]`. The commit is kept with the version.
+            what: one or several `name@selector`; by default everything there is.
+
+        Raises:
+            ZooError: another version has that name and number here. SourceError: it cannot be reached.
+            CheckpointError: what arrives is damaged, hostile, or by a newer zoo.
+        """
+        from zoo.versions.hub_repositories import pull
+
+        return pull(self._shelf, repository, what, every=every, aliases=aliases)
+
     def _open(
         self,
         record: VersionRecord,
