@@ -23,8 +23,9 @@ from io import FileIO
 from typing import Any, NamedTuple
 
 from zoo.checkpoints.delivery import Wanted
+from zoo.checkpoints.receiving import write_all
 from zoo.checkpoints.records import record_key
-from zoo.checkpoints.store import Blob, Store, read_chunks, write_all
+from zoo.checkpoints.store import Blob, Store, read_chunks
 from zoo.errors import DigestError
 
 SPAN = 8 << 20

@@ -23,13 +23,13 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import FileIO
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from zoo.checkpoints.delivery import ANYTHING, Wanted
 from zoo.checkpoints.leaving import Trash, Uses
+from zoo.checkpoints.receiving import receive
 from zoo.checkpoints.records import Records, record_key
 from zoo.errors import CheckpointError, DigestError
 from zoo.paths import home
@@ -114,9 +114,8 @@ class Store:
             CheckpointError: the store cannot be written.
         """
         temp = self.temp_path(wanted.sha256)
-        arrived = iter(chunks)
         try:
-            sha256, size = self._receive(temp, arrived)
+            sha256, size = receive(temp, chunks)
             wanted.check(sha256, size, "the stored file")
             return self.publish(temp, sha256, size)
         except OSError as error:
@@ -208,22 +207,6 @@ class Store:
         except OSError as error:
             raise self.unwritable(error) from error
         return os.path.join(folder, f"{checked_hex(key) if key else 'unnamed'}.{secrets.token_hex(8)}")
-
-    def _receive(self, temp: str, chunks: Iterator[bytes | memoryview]) -> tuple[str, int]:
-        digest, size = hashlib.sha256(), 0
-        # One thread hashes a chunk while this one writes it and fetches the next: storing runs at hashing speed.
-        with open(temp, "xb", buffering=0) as file, ThreadPoolExecutor(1) as hasher:
-            hashing = hasher.submit(digest.update, b"")
-            for chunk in chunks:
-                hashing.result()
-                hashing = hasher.submit(digest.update, chunk)
-                write_all(file, chunk)
-                size += len(chunk)
-            hashing.result()
-            # Through the open file where the system can: another writer may have discarded the name meanwhile.
-            os.chmod(file.fileno() if os.chmod in os.supports_fd else temp, 0o444)
-            os.fsync(file.fileno())
-        return digest.hexdigest(), size
 
     def publish(self, temp: str, sha256: str, size: int) -> Blob:
         """Give a complete, verified and synced file its name. Raises `OSError`."""
@@ -324,13 +307,6 @@ def sync_folder(folder: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def write_all(file: Any, chunk: bytes | memoryview) -> None:
-    """Write a chunk to an unbuffered file, which may stop early."""
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 def _stamp(path: str) -> list[int]:
