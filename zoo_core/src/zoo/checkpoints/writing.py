@@ -47,7 +47,9 @@ def _write(path: str, chunks: Iterable[bytes | memoryview]) -> None:
             os.fsync(file.fileno())
         os.replace(temp, path)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise CheckpointError(
+            f"{path} cannot be written: {error.strerror or error}", fix="free some space, or choose another folder"
+        ) from error
     finally:
         if os.path.exists(temp):
             os.unlink(temp)
