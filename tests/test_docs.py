@@ -17,6 +17,15 @@ from loopback_hub import running_hub
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+GUIDES = (
+    "using_models.md",
+    "choosing_models.md",
+    "seeing_inside.md",
+    "weights.md",
+    "versions.md",
+    "locking.md",
+    "benchmarks.md",
+)
 INSTALLED = re.compile(r"python3 -m pip install uv && |(?:python3 -m )?uv run ")  # what installs, and then runs
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -43,10 +52,7 @@ def here(folder: Path) -> Iterator[Workshop]:
     workshop.close()
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["using_models.md", "choosing_models.md", "seeing_inside.md", "weights.md", "versions.md", "benchmarks.md"],
-)
+@pytest.mark.parametrize("page", GUIDES)
 def test_every_block_of_a_guide_runs(page: str, here: Workshop) -> None:
     for block in blocks(ROOT / "docs" / page):
         here.run(block)
@@ -86,8 +92,7 @@ def test_a_newcomer_gets_from_an_empty_folder_to_an_installed_plugin(folder: Pat
 
 
 def test_no_page_is_left_out() -> None:
-    guides = {"using_models.md", "choosing_models.md", "seeing_inside.md", "weights.md", "versions.md", "benchmarks.md"}
-    assert {page.name for page in PAGES} == guides | {"writing_a_plugin.md"}
+    assert {page.name for page in PAGES} == {*GUIDES, "writing_a_plugin.md"}
 
 
 def test_links_lead_somewhere() -> None:
