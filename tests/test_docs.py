@@ -22,6 +22,7 @@ GUIDES = (
     "choosing_models.md",
     "seeing_inside.md",
     "weights.md",
+    "resuming_training.md",
     "versions.md",
     "locking.md",
     "benchmarks.md",
