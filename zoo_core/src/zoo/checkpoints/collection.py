@@ -118,6 +118,7 @@ def collect(
     ]
     if not dry_run:
         _bring_back(store, held)
+        store.trash.tidy()
     rest = (*_broken_off(store, now - stalled_for), *_dead_records(store, now - grace, now - stalled_for))
     taken += [file for file in rest if dry_run or _remove(file.path)]
     spared = tuple(one for one in recent if one.sha256 not in kept)

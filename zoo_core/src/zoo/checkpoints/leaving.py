@@ -57,10 +57,18 @@ class Trash:
 
     def throw(self, path: str) -> str:
         """Move a blob in; gives its new path. Raises `OSError`."""
-        os.makedirs(self.folder, exist_ok=True)
         trash = os.path.join(self.folder, f"{os.path.basename(path).partition('.')[0]}.{secrets.token_hex(8)}")
-        os.rename(path, trash)
+        try:
+            os.rename(path, trash)
+        except FileNotFoundError:  # the trash itself, most likely
+            os.makedirs(self.folder, exist_ok=True)
+            os.rename(path, trash)
         return trash
+
+    def tidy(self) -> None:
+        """Remove the folder if it is empty: it is looked into wherever a blob is not found."""
+        with suppress(OSError):
+            os.rmdir(self.folder)
 
     def of(self, sha256: str) -> Iterator[str]:
         """Where blobs of that digest lie in it."""
