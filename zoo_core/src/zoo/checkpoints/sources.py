@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 from zoo.checkpoints.delivery import Delivery, MissingFile, Progress, Wanted, offline
 from zoo.checkpoints.lock import held
-from zoo.checkpoints.store import Store, checked_hex
+from zoo.checkpoints.store import Store, checked_hex, read_chunks
 from zoo.errors import CheckpointError, DigestError, OfflineError, SourceError
 
 LOCAL = ("pkg://", "file://")
@@ -172,8 +172,12 @@ def _carried(source: str, wanted: Wanted, store: Store, carriers: Sequence[Carri
         with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
             path = carrier(source, folder)
             if path is not None:
-                with open(path, "rb") as file:
-                    blob = store.put(iter(lambda: file.read(1 << 20), b""), wanted)
+                try:
+                    file = open(path, "rb")  # noqa: SIM115 - closed below, where what goes wrong is the store's fault
+                except OSError as error:
+                    raise SourceError(f"{source}: what was brought cannot be read: {error.strerror}") from error
+                with file:
+                    blob = store.put(read_chunks(file), wanted)
                 return Delivery(blob.path, blob.sha256, source)
     raise SourceError(f"{source!r} has no scheme the zoo knows", fix="pkg://, file://, hf:// or https://")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
-from zoo.errors import PluginError, ZooError
+from zoo.errors import PluginError, SourceError, ZooError
 from zoo.plugin import hookspecs
 from zoo.plugin.hookspecs import CheckpointSource, ReadWeights, hookimpl as hookimpl
 from zoo.plugin.loading import load_object
@@ -61,9 +62,25 @@ def first(name: str, event: NamedTuple) -> Any:
 
 
 def carry_checkpoint(address: str, folder: str) -> str | None:
-    """The path of a file that a plugin brought into the folder from an address only it knows; None if none does."""
-    path: str | None = first("checkpoint_source", CheckpointSource(address, folder))
-    return path
+    """The path of a file that a plugin brought into the folder from an address only it knows; None if none does.
+
+    Raises:
+        SourceError: a plugin failed over it, or said why it cannot be had, and no other brought it.
+    """
+    failure: ZooError | None = None
+    for provider in providers("checkpoint_source"):
+        try:
+            for path in _ask(provider, "checkpoint_source", CheckpointSource(address, folder)):
+                if isinstance(path, str) and os.path.isfile(path):
+                    return path
+                raise _broken(provider, f"its hook checkpoint_source answered with {path!r:.100}, which is no file")
+        except ZooError as error:
+            failure = failure or error
+    if isinstance(failure, PluginError):
+        raise SourceError(f"{address}: {failure.message}", asked=address, fix=failure.fix) from failure
+    if failure is not None:
+        raise failure
+    return None
 
 
 def read_weights(path: str) -> Mapping[str, Tensor] | None:
