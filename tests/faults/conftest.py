@@ -48,7 +48,7 @@ def warm_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(scope="module", params=ALL, ids=lambda operation: operation.name.replace(" ", "-"))
+@pytest.fixture(scope="session", params=ALL, ids=lambda operation: operation.name.replace(" ", "-"))
 def stage(
     request: pytest.FixtureRequest, warm_home: Path, served: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Stage:

@@ -36,18 +36,18 @@ class Stage:
         self.prepared.mkdir(parents=True)
         shutil.copytree(home, self.prepared / "home")
         lived(within(self.prepared, lambda answer: operation.prepare()))
-        self._set_up()
+        self.set_up()
         import_here(lived(within(self.work, self._imported))[-1])
 
     @cached_property
     def whole(self) -> Life:
         """A life to its natural end."""
-        self._set_up()
+        self.set_up()
         return traced(self._act(), str(self.work))
 
     def killed(self, end: End) -> Life:
         """A life that ends so; what it leaves is checked, and so is the next life, which needs no repair."""
-        self._set_up()
+        self.set_up()
         life = traced(self._act(), str(self.work), end)
         self.check(life.said)
         return life
@@ -55,14 +55,14 @@ class Stage:
     @cached_property
     def seconds(self) -> float:
         """How long a life takes."""
-        self._set_up()
+        self.set_up()
         begun = time.perf_counter()
         lived(self._act())
         return time.perf_counter() - begun
 
     def killed_after(self, seconds: float) -> Life:
         """A life that ends after a while; checked as well."""
-        self._set_up()
+        self.set_up()
 
         def begun(answer: Answer) -> None:
             answer(None)
@@ -100,7 +100,8 @@ class Stage:
     def _act(self) -> Callable[[Answer], None]:
         return within(self.work, lambda answer: self.operation.act(answer))
 
-    def _set_up(self) -> None:
+    def set_up(self) -> None:
+        """The work folder as it was prepared."""
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.copytree(self.prepared, self.work, symlinks=True)
 

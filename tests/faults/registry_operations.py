@@ -108,17 +108,17 @@ def a_store_to_collect() -> None:
     os.utime(left, (LONG_AGO, LONG_AGO))
 
 
-def collected_right(said: Sequence[list[str]]) -> None:
+def collected_right(said: Sequence[list[str] | None]) -> None:
     registry_right([])
     store = Store()
     for body in KEPT.values():
         assert store.verify(sha256_of(body))
     assert store.conversion(digest_of("published.pth"), CONVERTER)
     needless = {sha256_of(body) for body in NEEDLESS}
-    for told in said:
+    for told in filter(None, said):
         assert set(told) <= needless
-    if said:
-        assert not any(map(store.holds, needless))
+        assert not any(map(store.holds, told))
+    assert None not in said or not any(map(store.holds, needless))
 
 
 def sha256_of(body: bytes) -> str:
@@ -128,3 +128,5 @@ def sha256_of(body: bytes) -> str:
 @operation("gc", before=a_store_to_collect, check=collected_right)
 def collecting(answer: Answer) -> None:
     answer([one.sha256 for one in collect(Store(), [registered_blobs()], grace=3600.0).taken if one.sha256])
+    if os.access(Store().root, os.W_OK):
+        answer(None)  # nothing is left to collect

@@ -41,13 +41,13 @@ def bundle_whole(name: str) -> Callable[[Sequence[str]], None]:
     return check
 
 
-@operation("bundle as a file", before=in_the_store, check=bundle_whole("bundle.zip"))
+@operation("bundle as a file", before=in_the_store, check=bundle_whole("bundle.zip"), check_writes=True)
 def writing_a_zip(answer: Answer) -> None:
     bundles.write_zip("bundle.zip", REFS, in_the_store(), Store())
     answer("bundle.zip")
 
 
-@operation("bundle as a folder", before=in_the_store, check=bundle_whole("bundle"))
+@operation("bundle as a folder", before=in_the_store, check=bundle_whole("bundle"), check_writes=True)
 def writing_a_folder(answer: Answer) -> None:
     if not os.path.exists("bundle"):
         bundles.write_folder("bundle", REFS, in_the_store(), Store())
@@ -117,7 +117,7 @@ def exported_whole(said: Sequence[str]) -> None:
         assert value_of(copy.load("m", "0.1.0")) == 0.0
 
 
-@operation("registry export", before=an_export, check=exported_whole)
+@operation("registry export", before=an_export, check=exported_whole, check_writes=True)
 def exporting(answer: Answer) -> None:
     if not os.path.exists("copy.zip"):
         zoo.ModelRegistry().export("m@0.1.0", "copy.zip")
