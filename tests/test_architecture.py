@@ -62,7 +62,6 @@ DOORS = {
     "zoo.build.parts.build_head": "options of a part by name, checked against its schema",
     "zoo.build.parts.build_neck": "options of a part by name, checked against its schema",
     "zoo.build.pretrained.load_pretrained": "hands everything to create()",
-    "zoo.checkpoints.hub._bar.Bar.__init__": "the signature of the class it stands in for, tqdm's",
     "zoo.models.config.ModelConfig.replace": "the same door, for some of the fields",
     "zoo.models.model.Component.from_pretrained": "hands everything to create()",
     "zoo.models.model.ConfigDoor.__call__": "the config's door: an unknown field is refused with a suggestion",
