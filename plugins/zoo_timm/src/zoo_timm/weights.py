@@ -49,7 +49,7 @@ class TimmFormat:
 
     def load(self, tensors: Mapping[str, Tensor]) -> MappedState:
         """Published → native. Raises `FormatError` where timm's own conversion fails on the file."""
-        state = MappedState(dict(tensors), {}, {})
+        state = MappedState(dict(tensors), {}, {}, {name: name for name in tensors})
         if not in_todays_layout(self.encoder, tensors):
             convert = conversion(self.encoder, self.architecture)
             state = state if convert is None else _converted(self.encoder, convert, tensors, self.architecture)

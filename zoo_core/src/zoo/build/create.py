@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from zoo.build.choosing import OWN_FILE, chosen_checkpoint, is_file
 from zoo.build.fast_init import without_initialisation
+from zoo.build.fresh import Fresh
 from zoo.build.locked import as_locked, check_component
 from zoo.build.options import check_options, merge_spellings
 from zoo.build.placement import Placement, as_placement
@@ -49,6 +51,7 @@ def create(
     num_classes: int | None = None,
     in_chans: int | None = None,
     img_size: int | tuple[int, int] | None = None,
+    strict: bool = True,
     allow_licenses: Sequence[str] | str | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
@@ -71,6 +74,8 @@ def create(
             the head, by a freshly initialised one; the load report says so. For a file of your own: what it has.
         in_chans: image channels; the first convolution of pretrained weights is adapted.
         img_size: another input size, where the family allows it: pixels, or (height, width).
+        strict: False lets a file lack tensors, or have a head of another shape (freshly initialised), and have tensors
+            that the model does not know (ignored). The load report names them.
         allow_licenses: SPDX ids of weight licences to accept beside the permissive ones; `"*"` accepts any.
         device, dtype: where and as what the parameters are made.
         config: further fields of the model's config; `zoo info REF` lists them.
@@ -104,15 +109,19 @@ def create(
 
         if chosen is not None or format is not None:
             raise OptionError("a saved model has its weights with it", fix=f'zoo.create("{ref}")')
-        return create_external(ref, options, features_only, indices, placement, allow_licenses=allow_licenses)
+        return create_external(
+            ref, options, features_only, indices, placement, strict=strict, allow_licenses=allow_licenses
+        )
     resolved = open_catalog().resolve(ref)
     weights = chosen_checkpoint(resolved, pretrained, chosen, format)
     weights = as_locked(ref, resolved, weights, named=chosen is not None)
+    if weights is None and not strict:
+        raise OptionError("`strict` is about the weights that are loaded", fix="pretrained=True or checkpoint=…")
     if weights is not None and weights.name != OWN_FILE:
         check_license(weights, _reference(resolved, weights), allow_licenses)
     check_options(options, resolved.schema, resolved.ref)
     with accepting(allow_licenses):
-        return _build(resolved, weights, options, features_only, indices, placement)
+        return _build(resolved, weights, options, features_only, indices, placement, strict)
 
 
 def create_model(
@@ -200,6 +209,7 @@ def _build(
     features_only: bool,
     out_indices: Sequence[int] | None,
     placement: Placement,
+    strict: bool,
 ) -> Component:
     published = weights if weights is not None and weights.name != OWN_FILE else None
     about = published or resolved.checkpoint  # what the catalogue says of these weights, or would of its own
@@ -210,14 +220,14 @@ def _build(
     if theirs is not None and "num_classes" in resolved.schema.get("properties", {}):
         # The checkpoint's own head is built and filled; another number of classes then replaces it whole.
         values["num_classes"] = theirs if published is not None or classes is None else classes
-    config = factory.Config.of(values, {})
+    make = partial(construct, factory, factory.Config.of(values, {}), features_only, out_indices)
     if weights is None:
-        component = construct(factory, config, features_only, out_indices)
+        component = make()
         component.to(*placement)
     else:
         with without_initialisation():
-            component = construct(factory, config, features_only, out_indices)
-        _fill(component, weights, resolved, placement)
+            component = make()
+        _fill(component, weights, resolved, placement, None if strict else Fresh(make))
         if published is not None and published.labels is not None and isinstance(component, Model):
             component.label_space = _checked_labels(published)
         if published is not None and theirs is not None and classes not in (None, theirs):
@@ -246,17 +256,25 @@ def construct(
     return factory.as_backbone(config, out_indices)
 
 
-def _fill(component: Component, weights: CheckpointSpec, resolved: Resolved, placement: Placement) -> None:
+def _fill(
+    component: Component, weights: CheckpointSpec, resolved: Resolved, placement: Placement, fresh: Fresh | None
+) -> None:
     """Fetch, check and assign the weights of a component whose parameters are unwritten."""
     told = weights.sources[0] if weights.name == OWN_FILE else _reference(resolved, weights)
     with told_as(told, lambda: files_of(weights)):
         if not is_here(weights):
             structure = peek_structure(weights)
             if structure is not None:
-                check_structure(component, structure, weights.format, weights.sources[0])
+                check_structure(component, structure, weights.format, weights.sources[0], fresh)
         opened = open_checkpoint(weights, readers=(read_weights,), carriers=(carry_checkpoint,))
     component.load_report = load_weights(
-        component, opened.tensors, format=weights.format, source=opened.source, **placement._asdict()
+        component,
+        opened.tensors,
+        format=weights.format,
+        source=opened.source,
+        strict=fresh is None,
+        fresh=fresh,
+        **placement._asdict(),
     )
     component.to(*placement)  # what is in no file: non-persistent buffers
     component.provenance = Provenance(
@@ -291,7 +309,9 @@ def replace_head(component: Component, classes: int, published: int | None, plac
     fresh = {name: why for name, tensor in after.items() if before.get(name) != id(tensor)}
     report = component.load_report
     component.load_report = replace(
-        report, loaded=tuple(n for n in report.loaded if n in after and n not in fresh), reinitialised=fresh
+        report,
+        loaded=tuple(n for n in report.loaded if n in after and n not in fresh),
+        reinitialised={name: why for name, why in report.reinitialised.items() if name in after} | fresh,
     )
 
 

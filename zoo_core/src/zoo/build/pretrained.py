@@ -102,9 +102,8 @@ def load_pretrained(cls: type[_ComponentType], source: str | PathLike[str], **op
         text = "file://" + os.path.abspath(text)
     if is_external(text):
         placement = as_placement(options.pop("device", None), options.pop("dtype", None))
-        doors = {
-            name: options.pop(name) for name in ("features_only", "out_indices", "allow_licenses") if name in options
-        }
+        names = ("features_only", "out_indices", "strict", "allow_licenses")
+        doors = {name: options.pop(name) for name in names if name in options}
         built = create_external(text, options, placement=placement, cls=cls, **doors)
     else:
         built = create(text, **{"pretrained": "checkpoint" not in options, **options})
@@ -122,6 +121,7 @@ def create_external(
     out_indices: Sequence[int] | None = None,
     placement: Placement = ANYWHERE,
     *,
+    strict: bool = True,
     allow_licenses: Sequence[str] | str | None = None,
     cls: type[Component] | None = None,
 ) -> Component:
@@ -131,7 +131,7 @@ def create_external(
         raise OptionError(
             f"a saved model takes no `{unknown[0]}`: its config is kept with it", fix="num_classes, device or dtype"
         )
-    use = Use(options.get("num_classes"), features_only, out_indices, placement)
+    use = Use(options.get("num_classes"), features_only, out_indices, placement, strict)
     if ref.startswith(LOCAL):
         from zoo.versions.registry import create_local
 

@@ -9,12 +9,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from zoo.build.create import construct, replace_head
 from zoo.build.fast_init import without_initialisation
+from zoo.build.fresh import Fresh
 from zoo.build.placement import Placement
 from zoo.build.weights import key_map, load_weights
 from zoo.catalog import open_catalog
@@ -59,6 +61,7 @@ class Use(NamedTuple):
     features_only: bool = False
     out_indices: Sequence[int] | None = None
     placement: Placement = Placement()
+    strict: bool = True
 
 
 def describe(component: Component, format: str) -> dict[str, Any]:
@@ -127,10 +130,17 @@ def revive(
         LoadError: weights that do not fit.
     """
     config = factory.Config.of(saved.config, {})
+    make = partial(construct, factory, config, use.features_only, use.out_indices)
     with without_initialisation():
-        component = construct(factory, config, use.features_only, use.out_indices)
+        component = make()
     component.load_report = load_weights(
-        component, tensors, format=saved.format, source=origin.source, **use.placement._asdict()
+        component,
+        tensors,
+        format=saved.format,
+        source=origin.source,
+        strict=use.strict,
+        fresh=Fresh(make),
+        **use.placement._asdict(),
     )
     component.to(*use.placement)
     _restore(component, saved, origin)

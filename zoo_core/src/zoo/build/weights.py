@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from zoo.build.fresh import Fresh
 from zoo.checkpoints.files import meta_tensors
 from zoo.checkpoints.headers import TensorInfo
 from zoo.checkpoints.keymap import KeyMap, MappedState, StateMap
@@ -29,34 +32,50 @@ def key_map(model: Component, format: str) -> StateMap:
     return maps[format]
 
 
-def check_structure(model: Component, structure: Mapping[str, TensorInfo], format: str, source: str) -> None:
+def check_structure(
+    model: Component, structure: Mapping[str, TensorInfo], format: str, source: str, fresh: Fresh | None = None
+) -> None:
     """Hold a checkpoint's header against the model before a byte of its body is fetched. Raises `LoadError`."""
-    compare(model, key_map(model, format).load(meta_tensors(structure)), format, source)
+    compare(model, key_map(model, format).load(meta_tensors(structure)), format, source, fresh)
 
 
-def compare(model: Component, state: MappedState, format: str, source: str) -> LoadReport:
-    """Match mapped tensors with the model's own. Raises `LoadError` unless all of them fit."""
+def compare(model: Component, state: MappedState, format: str, source: str, fresh: Fresh | None = None) -> LoadReport:
+    """Match mapped tensors with the model's own. Raises `LoadError` unless all of them fit.
+
+    Args:
+        fresh: initial values, for what the file lacks and for a head of another shape; what the model does not know
+            is then left out. None is strict.
+    """
     own = model.state_dict(keep_vars=True)
     twins = {name: group for group in _tied(own) for name in group}
     absent = [name for name in own if not state.tensors.keys() & {name, *twins.get(name, ())}]
     # Counters and index tables are structure, computed when the model is built; older files lack some of them.
     kept = [name for name in absent if not own[name].is_floating_point() and not isinstance(own[name], nn.Parameter)]
+    mismatched = {
+        name: f"file {tuple(tensor.shape)}, model {tuple(own[name].shape)}"
+        for name, tensor in state.tensors.items()
+        if name in own and tensor.shape != own[name].shape
+    }
+    missing = [name for name in absent if name not in kept]
+    new: dict[str, str] = {}
+    if fresh is not None and (missing or mismatched):
+        new = {name: why for name, why in mismatched.items() if name in fresh.head}
+        new |= dict.fromkeys(missing, "not in the file")
     report = LoadReport(
         source=source,
         format=format,
-        loaded=tuple(n for n in state.tensors if n in own and n not in state.adapted),
-        adapted=dict(state.adapted),
+        loaded=tuple(n for n in state.tensors if n in own and n not in state.adapted and n not in new),
+        adapted={name: how for name, how in state.adapted.items() if name not in new},
+        reinitialised=new,
         kept=tuple(kept),
         skipped=dict(state.skipped),
-        unexpected=tuple(name for name in state.tensors if name not in own),
-        missing=tuple(name for name in absent if name not in kept),
-        mismatched={
-            name: f"file {tuple(tensor.shape)}, model {tuple(own[name].shape)}"
-            for name, tensor in state.tensors.items()
-            if name in own and tensor.shape != own[name].shape
-        },
+        unexpected=tuple(state.origins.get(name, name) for name in state.tensors if name not in own),
+        missing=tuple(name for name in missing if name not in new),
+        mismatched={name: why for name, why in mismatched.items() if name not in new},
     )
-    if not report.ok:
+    if report.missing or report.mismatched or (report.unexpected and fresh is None):
+        raise _load_error(model, report)
+    if new and not (report.loaded or report.adapted):
         raise _load_error(model, report)
     return report
 
@@ -69,6 +88,8 @@ def load_weights(
     source: str,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
+    strict: bool = True,
+    fresh: Fresh | None = None,
 ) -> LoadReport:
     """Assign a checkpoint's tensors to the model, in place of its parameters and buffers, without copying them.
 
@@ -77,14 +98,28 @@ def load_weights(
         tensors: by published name; memory-mapped tensors stay mapped.
         format: which of the model's key maps the names follow.
         device, dtype: where to put them; dtype (of floating-point tensors) defaults to the model's own.
+        strict: every tensor on both sides must match. Otherwise what the file lacks, and a head of another shape, is
+            freshly initialised, and what the model does not know is ignored; the report names all three.
+        fresh: where initial values come from, if not strict; without it the model's own are taken to be such.
+
+    Raises:
+        LoadError: the file does not fit; not strict, if a tensor beside the head has another shape, or nothing fits.
     """
+    if strict:
+        fresh = None
+    elif fresh is None:
+        fresh = Fresh(partial(deepcopy, model))
     state = key_map(model, format).load(tensors)
-    report = compare(model, state, format, source)
+    report = compare(model, state, format, source, fresh)
     own = model.state_dict(keep_vars=True)
     placed: dict[str, Tensor] = {}
-    for name, tensor in state.tensors.items():
+    for name in (*state.tensors, *report.reinitialised):
+        if name not in own:
+            continue
         target = own[name]
         wanted = (dtype or target.dtype) if target.is_floating_point() else target.dtype
+        new = fresh is not None and name in report.reinitialised
+        tensor = fresh.tensor(name) if fresh is not None and new else state.tensors[name]
         placed[name] = tensor.to(device=device, dtype=wanted)
     tied = _tied(own)
     for group in tied:
