@@ -10,19 +10,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from zoo.versions.records import VersionRecord
+    from zoo.versions.records import Parent, VersionRecord
 
 COMMAND = Command(
     "registry",
-    operands=("ACTION", "WHAT?", "OTHER?"),
+    operands=("ACTION", "WHAT…?"),
     options=(
         Option("--tag", "with ls: only versions that bear it", value="WORD"),
+        Option("--limit", "with ls: at most so many", value="N"),
+        Option("--weights", "with diff: how far the numbers are apart"),
+        Option("--all", "with export, import, push, pull: NAME is a pattern, and every version of it is meant"),
+        Option("--aliases", "with import, push, pull: let aliases mean there what they mean here"),
+        Option("--private", "with push: a new repository is private"),
         Option("--json", "one JSON document for machines"),
     ),
     notes=(
-        "ACTION is ls, show, promote, rollback or diff. A version is named NAME@VERSION, where VERSION is a version, "
-        "a range such as ^1.2, latest, an alias or a tag.",
+        "ACTION is ls, show, promote, rollback, diff, export, import, push or pull. A version is named NAME@VERSION, "
+        "where VERSION is a version, a range such as ^1.2, latest, an alias or a tag.",
         "Models come into the registry by zoo.register_model in Python, and out of it by zoo.create('local/NAME@…').",
+        "export writes versions to a new folder or .zip file, push to a repository on the Hub; import and pull take "
+        "all of them or those that are named. Nothing registered is ever overwritten, here or there.",
     ),
     examples=(
         ('zoo registry ls "*classifier*" --tag production', "what there is"),
@@ -30,35 +37,54 @@ COMMAND = Command(
         ("zoo registry promote my_model@1.2.0 production", "let production mean it"),
         ("zoo registry rollback my_model production", "let production mean what it meant before"),
         ("zoo registry diff my_model@production my_model@latest", "what differs"),
+        ("zoo registry export my_model@production models.zip", "for another machine"),
+        ("zoo registry import models.zip", "on that machine"),
+        ("zoo registry push my_model@1.2.0 hf://org/repo", "add a version to a repository on the Hub"),
+        ("zoo registry pull hf://org/repo my_model@^1", "take one from there"),
     ),
 )
+_MANY = 100_000
 _USAGES = {
-    "ls": ((1, 2), "zoo registry ls [PATTERN] [--tag WORD]"),
-    "show": ((2,), "zoo registry show NAME[@VERSION]"),
-    "promote": ((3,), "zoo registry promote NAME@VERSION ALIAS"),
-    "rollback": ((3,), "zoo registry rollback NAME ALIAS"),
-    "diff": ((3,), "zoo registry diff NAME@VERSION NAME@VERSION"),
+    "ls": ((1, 2), "zoo registry ls [PATTERN] [--tag WORD]", ("tag", "limit")),
+    "show": ((2,), "zoo registry show NAME[@VERSION]", ()),
+    "promote": ((3,), "zoo registry promote NAME@VERSION ALIAS", ()),
+    "rollback": ((3,), "zoo registry rollback NAME ALIAS", ()),
+    "diff": ((3,), "zoo registry diff NAME@VERSION NAME@VERSION", ("weights",)),
+    "export": ((3, _MANY), "zoo registry export NAME[@VERSION]… PATH", ("all",)),
+    "import": ((2, _MANY), "zoo registry import PATH [NAME[@VERSION]…]", ("all", "aliases")),
+    "push": ((3, _MANY), "zoo registry push NAME[@VERSION]… hf://ORG/REPO", ("all", "aliases", "private")),
+    "pull": ((2, _MANY), "zoo registry pull hf://ORG/REPO[@REVISION] [NAME[@VERSION]…]", ("all", "aliases")),
 }
-"""How many operands each action takes, itself among them, and how it is written."""
+"""How many operands each action takes, itself among them, how it is written, and which options it has."""
 
 
 def run(arguments: Arguments) -> int:
-    """List, show, promote, roll back or compare."""
+    """List, show, promote, roll back, compare, or carry to another registry and back."""
     action, *words = arguments.operands
     _check(action, words)
-    tag = arguments.text("tag")
-    if tag is not None and action != "ls":
-        raise UsageError("--tag chooses what zoo registry ls lists", fix=_USAGES["ls"][1])
+    _check_options(action, arguments)
     as_json = arguments.flag("json")
     if action == "ls":
-        _list(words[0] if words else "*", tag, as_json)
+        _list(words[0] if words else "*", arguments, as_json)
     elif action == "show":
         _show(words[0], as_json)
     elif action == "diff":
-        _diff(words[0], words[1], as_json)
-    else:
+        _diff(words[0], words[1], weights=arguments.flag("weights"), as_json=as_json)
+    elif action in ("promote", "rollback"):
         _change(action, words[0], words[1], as_json)
+    else:
+        _carry(action, words, arguments, as_json)
     return 0
+
+
+def _check_options(action: str, arguments: Arguments) -> None:
+    for name in ("tag", "limit", "weights", "all", "aliases", "private"):
+        if arguments.flag(name) and name not in _USAGES[action][2]:
+            has = [other for other, (_, _, options) in _USAGES.items() if name in options]
+            raise UsageError(
+                f"zoo registry {action} has no --{name}; {' and '.join(has)} {'has' if len(has) == 1 else 'have'} it",
+                fix=_USAGES[has[0]][1],
+            )
 
 
 def _check(action: str, words: Sequence[str]) -> None:
@@ -67,7 +93,7 @@ def _check(action: str, words: Sequence[str]) -> None:
         meant = nearest(action, _USAGES)
         hint = f"; did you mean {meant!r}?" if meant else f": there are {', '.join(_USAGES)}"
         raise UsageError(f"no action {action!r}{hint}", asked=asked, fix=_USAGES[meant or "ls"][1])
-    counts, usage = _USAGES[action]
+    counts, usage, _ = _USAGES[action]
     if len(words) + 1 < counts[0]:
         missing = usage.split()[3 + len(words)]
         raise UsageError(f"zoo registry {action} lacks its {missing}", asked=asked, fix=usage)
@@ -77,10 +103,11 @@ def _check(action: str, words: Sequence[str]) -> None:
         raise UsageError(f"zoo registry {action} takes no {extra!r}{hint}", asked=asked, fix=usage)
 
 
-def _list(pattern: str, tag: str | None, as_json: bool) -> None:
+def _list(pattern: str, arguments: Arguments, as_json: bool) -> None:
     from zoo.versions.registry import ModelRegistry
 
-    records = ModelRegistry().list(pattern, tag=tag)
+    limit = arguments.number("limit", 100) if arguments.flag("limit") else None
+    records = ModelRegistry().list(pattern, tag=arguments.text("tag"), limit=limit)
     if as_json:
         _print_json([record.to_dict() for record in records])
     elif records:
@@ -100,12 +127,14 @@ def _show(text: str, as_json: bool) -> None:
 
     registry = ModelRegistry()
     record = registry.show(*Address.parse(text))
-    history = registry.history(record.name)
+    history, lineage = registry.history(record.name), registry.lineage(record.name, record.version)
     if as_json:
-        _print_json({**record.to_dict(), "history": [change._asdict() for change in history]})
+        told = {"history": [change._asdict() for change in history], "lineage": [_plain(parent) for parent in lineage]}
+        _print_json({**record.to_dict(), **told})
         return
     print(styled(clean(record.ref), "bold"))
-    table([row for row in _facts(record) if row[1]], heading=False, indent="  ", whole=True)
+    facts = [*_facts(record), *(("made from", _parent(parent)) for parent in lineage)]
+    table([fact for fact in facts if fact[1]], heading=False, indent="  ", whole=True)
     if history:
         print()
         rows = [("ALIAS", "MEANS", "SINCE", "BY", "THROUGH")]
@@ -115,7 +144,7 @@ def _show(text: str, as_json: bool) -> None:
 def _facts(record: VersionRecord) -> list[tuple[str, str]]:
     import json
 
-    parent, provenance = record.parent, record.saved.get("provenance") or {}
+    provenance, imported = record.saved.get("provenance") or {}, record.imported
     return [
         ("class", record.factory),
         ("config", json.dumps(record.config, sort_keys=True, ensure_ascii=False)),
@@ -123,14 +152,22 @@ def _facts(record: VersionRecord) -> list[tuple[str, str]]:
         ("tags", ", ".join(record.tags)),
         ("aliases", ", ".join(record.aliases)),
         ("data", record.data),
-        ("parent", " ".join(filter(None, (parent.name, parent.version, parent.sha256))) if parent else ""),
         ("from", str(provenance.get("ref", ""))),
         ("licence", str(provenance.get("license", ""))),
         ("weights", f"{record.sha256}, {record.size:,} bytes"),
         ("plugin", f"{record.distribution} {record.plugin_version}".strip()),
         ("zoo", record.zoo_version),
         ("registered", f"{record.created} by {record.author}"),
+        ("imported", f"{imported.at} by {imported.by} from {imported.source}" if imported else ""),
     ]
+
+
+def _parent(parent: Parent) -> str:
+    return " ".join(filter(None, (parent.name, parent.version, parent.sha256)))
+
+
+def _plain(parent: Parent) -> dict[str, str]:
+    return {"name": parent.name, "version": parent.version, "sha256": parent.sha256}
 
 
 def _change(action: str, what: str, alias: str, as_json: bool) -> None:
@@ -152,10 +189,40 @@ def _change(action: str, what: str, alias: str, as_json: bool) -> None:
         print(clean(f"{name}@{alias} means {done.version}"))
 
 
-def _diff(before: str, after: str, as_json: bool) -> None:
+def _carry(action: str, words: Sequence[str], arguments: Arguments, as_json: bool) -> None:
     from zoo.versions.registry import ModelRegistry
 
-    found = ModelRegistry().diff(before, after)
+    registry, every, aliases = ModelRegistry(), arguments.flag("all"), arguments.flag("aliases")
+    place, what = (words[-1], words[:-1]) if action in ("export", "push") else (words[0], words[1:] or None)
+    if action == "export":
+        done = registry.export(what or (), place, every=every)
+    elif action == "push":
+        private = arguments.flag("private") or None
+        done = registry.push(what or (), place, every=every, private=private, aliases=aliases)
+    elif action == "import":
+        done = registry.import_from(place, what, every=every, aliases=aliases)
+    else:
+        done = registry.pull(place, what, every=every, aliases=aliases)
+    if as_json:
+        _print_json(done.to_dict())
+        return
+    said = {"export": "written to", "push": "added to", "import": "registered from", "pull": "registered from"}[action]
+    for ref in done.added:
+        print(clean(f"{ref} {said} {done.place}"))
+    for ref in done.unchanged:
+        print(clean(f"{ref} is {'there' if action == 'push' else 'here'} already, the same"))
+    for meaning in done.aliases if action != "export" else ():
+        name = f"{meaning.name}@{meaning.alias}"
+        moved = "now" if name in done.moved else "there; --aliases takes that over" if action != "push" else "there"
+        print(clean(f"{name} means {meaning.version} {moved}"))
+    for note in done.notes:
+        print(clean(f"note: {note}"))
+
+
+def _diff(before: str, after: str, *, weights: bool, as_json: bool) -> None:
+    from zoo.versions.registry import ModelRegistry
+
+    found = ModelRegistry().diff(before, after, weights=weights)
     if as_json:
         _print_json(found.to_dict())
         return
@@ -168,6 +235,8 @@ def _diff(before: str, after: str, as_json: bool) -> None:
         rows += [(f"{kind} {name}", _said(one), _said(other)) for name, (one, other) in entries.items()]
     table([("", found.before, found.after), *rows], whole=True)
     print(f"the weights are {'the same bytes' if found.same_weights else 'different'}")
+    if found.largest:
+        table([("TENSOR", "LARGEST DIFFERENCE"), *((name, f"{value:g}") for name, value in found.largest.items())])
 
 
 def _said(value: object) -> str:

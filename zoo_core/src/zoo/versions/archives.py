@@ -236,5 +236,5 @@ def _write_archive(aside: str, target: str, pages: Iterable[Page]) -> None:
 
 def _taken(target: str) -> CheckpointError:
     return CheckpointError(
-        "something is there already, and nothing exported is overwritten", asked=target, fix="another name"
+        f"{target} is there already, and nothing exported is overwritten", asked=target, fix="another name"
     )

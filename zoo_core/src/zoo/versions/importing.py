@@ -62,13 +62,14 @@ def take(shelf: Shelf, export: Export, what: What | None, *, every: bool, aliase
     contents = Contents.parse(export.read(CONTENTS, MAX_CONTENTS), f"{export.label}: {CONTENTS}")
     entries = contents.entries if what is None else _asked_for(contents, what, every, export.label)
     wanted: list[_Wanted] = []
-    notes: list[str] = []
+    notes: dict[str, list[VersionRecord]] = {}
     with shelf.ledger.reading() as connection:
         for entry in entries:
             parcel = _parcel(export, entry)
             record = parcel.record
             wanted.append(_Wanted(entry, Wanted(record.sha256, record.size), _is_there(connection, record, export)))
-            notes += _notes(parcel)
+            for note in _notes(parcel):
+                notes.setdefault(note, []).append(record)
     for one in wanted:
         if not one.there or not _is_sound(shelf, one):
             _bring(shelf, export, one)
@@ -79,7 +80,7 @@ def take(shelf: Shelf, export: Export, what: What | None, *, every: bool, aliase
         unchanged=tuple(one.ref for one in wanted if one not in added),
         aliases=_meanings(contents, entries),
         moved=tuple(f"{meaning.name}@{meaning.alias}" for meaning in moved),
-        notes=tuple(notes),
+        notes=tuple(f"{_several(records)} {note}" for note, records in notes.items()),
     )
 
 
@@ -161,19 +162,21 @@ def _later(parcel: Parcel) -> dict[str, Any]:
 
 
 def _notes(parcel: Parcel) -> Iterator[str]:
-    """What the user should know of a version that is taken all the same."""
+    """What the user should know of a version that is taken all the same, without its name."""
     from zoo.build.saved import plugin_of
 
     record = parcel.record
     if parcel.newer:
-        yield f"{record.ref} was registered by a newer zoo, {record.zoo_version}; to load it: pip install -U zoo-core"
+        yield f"came from a newer zoo, {record.zoo_version}; to load it: pip install -U zoo-core"
     elif plugin_of(record.factory) is None:
         name = record.factory.rpartition(":")[2].rpartition(".")[2]
         get = f"pip install {record.distribution}, or " if record.distribution else ""
-        yield (
-            f"{record.ref} is a {record.factory}, of no installed plugin; to load it: "
-            f'{get}registry.load("{record.name}", "{record.version}", cls={name})'
-        )
+        yield f"needs {record.factory}, of no installed plugin; to load it: {get}registry.load(…, cls={name})"
+
+
+def _several(records: Sequence[VersionRecord]) -> str:
+    more = len(records) - 1
+    return f"{records[0].ref} and {more} more:" if more else f"{records[0].ref}:"
 
 
 def _asked_for(contents: Contents, what: What, every: bool, label: str) -> tuple[Entry, ...]:
