@@ -21,7 +21,7 @@ from zoo.specs import CheckpointSpec
 
 
 def as_locked(
-    asked: str, resolved: Resolved, weights: CheckpointSpec | None, *, named: bool = False
+    asked: str, resolved: Resolved, weights: CheckpointSpec | None, named: bool = False
 ) -> CheckpointSpec | None:
     """The weights about to be loaded, held to the lock's digest and sources.
 
