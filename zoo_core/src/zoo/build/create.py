@@ -87,6 +87,7 @@ def create(
         RefError, NotFoundError, AmbiguousNameError, PluginError: the reference leads to no usable model.
         OptionError, UnsupportedError: an option that does not exist, or that this model cannot serve.
         LicenseError, SourceError, DigestError, FormatError, LoadError: the weights cannot be had, trusted or used.
+        LockError: `ZOO_LOCK` names a lock file that says otherwise.
     """
     named: dict[str, Any] = {
         "checkpoint": checkpoint,
@@ -113,12 +114,8 @@ def create(
             ref, options, features_only, indices, placement, strict=strict, allow_licenses=allow_licenses
         )
     resolved = open_catalog().resolve(ref)
-    weights = chosen_checkpoint(resolved, pretrained, chosen, format)
-    weights = as_locked(ref, resolved, weights, named=chosen is not None)
-    if weights is None and not strict:
-        raise OptionError("`strict` is about the weights that are loaded", fix="pretrained=True or checkpoint=…")
-    if weights is not None and weights.name != OWN_FILE:
-        check_license(weights, _reference(resolved, weights), allow_licenses)
+    weights = as_locked(ref, resolved, chosen_checkpoint(resolved, pretrained, chosen, format), chosen is not None)
+    _check_weights(weights, resolved, strict, allow_licenses)
     check_options(options, resolved.schema, resolved.ref)
     with accepting(allow_licenses):
         return _build(resolved, weights, options, features_only, indices, placement, strict)
@@ -192,6 +189,16 @@ def _check_request(
         raise OptionError("`out_indices` chooses feature maps", fix="features_only=True, out_indices=…")
     if features_only and "num_classes" in options:
         raise OptionError("a backbone has no classes", asked="features_only=True, num_classes=…", fix="one of the two")
+
+
+def _check_weights(
+    weights: CheckpointSpec | None, resolved: Resolved, strict: bool, allow_licenses: Sequence[str] | str | None
+) -> None:
+    """Refuse weights whose licence is not accepted, and words about weights where there are none."""
+    if weights is None and not strict:
+        raise OptionError("`strict` is about the weights that are loaded", fix="pretrained=True or checkpoint=…")
+    if weights is not None and weights.name != OWN_FILE:
+        check_license(weights, _reference(resolved, weights), allow_licenses)
 
 
 def _reference(resolved: Resolved, weights: CheckpointSpec | None) -> str:
