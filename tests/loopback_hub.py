@@ -71,13 +71,18 @@ class Seen:
 @dataclass
 class Fault:
     """What goes wrong with one answer. cut_after: body bytes before the connection dies. status: instead of an answer.
-    stall: seconds of silence first. slow: seconds between pieces of 16 KiB. no_ranges: ignore the Range header."""
+    stall: seconds of silence first. slow: seconds between pieces of 16 KiB. no_ranges: ignore the Range header.
+    raw: these very bytes instead, headers and all; drip: seconds between single bytes of it; endless: then this, until
+    the client hangs up."""
 
     cut_after: int | None = None
     status: int | None = None
     stall: float = 0.0
     slow: float = 0.0
     no_ranges: bool = False
+    raw: bytes | None = None
+    drip: float = 0.0
+    endless: bytes = b""
 
 
 class LoopbackHub:
@@ -179,12 +184,28 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
         if self.fault.stall and self.hub.closing.wait(self.fault.stall):
             self.close_connection = True
             return
-        if self.fault.status:
+        if self.fault.raw is not None:
+            self._raw(self.fault)
+        elif self.fault.status:
             self._send(self.fault.status, {}, b"")
         elif self.name == "hub":
             self._hub(unquote(urlsplit(self.path).path))
         else:
             self._cdn(unquote(urlsplit(self.path).path))
+
+    def _raw(self, fault: Fault) -> None:
+        self.close_connection = True
+        pieces = [fault.raw or b""] if not fault.drip else [bytes([byte]) for byte in fault.raw or b""]
+        try:
+            for piece in pieces:
+                self.wfile.write(piece)
+                if fault.drip and self.hub.closing.wait(fault.drip):
+                    return
+            while fault.endless and not self.hub.closing.wait(fault.drip):
+                self.request_seen.bytes += len(fault.endless)
+                self.wfile.write(fault.endless)
+        except OSError:  # the client has seen enough
+            pass
 
     # the hub
 

@@ -85,8 +85,8 @@ class _Steady(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
+    def __init__(self, sock: Any, debuglevel: int = 0, method: str | None = None, url: str | None = None) -> None:
+        super().__init__(sock, debuglevel, method, url)
         patience = sock.gettimeout()
         if patience:
             self.fp = io.BufferedReader(_Steady(self.fp.detach(), patience))
