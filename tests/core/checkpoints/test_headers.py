@@ -18,7 +18,7 @@ from zoo.checkpoints.headers import PEEK, TensorInfo, parse_header, peek_header,
 from zoo.errors import FormatError
 
 QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-NAMES = st.text(string.ascii_letters + string.digits + "._äü€", min_size=1, max_size=12)
+NAMES = st.text(string.ascii_letters + string.digits + "._äü€", min_size=1, max_size=11)  # "__metadata__" has 12
 SHAPES = st.lists(st.integers(0, 5), max_size=4).map(tuple)
 DTYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?", "U16": "<u2"}
 
@@ -88,6 +88,37 @@ HOSTILE = [
     file_of({"a": entry(), "__metadata__": {"zoo.aliases": '{"a": "a"}'}}, b"1234"),
     file_of({"a": entry(), "__metadata__": {"zoo.aliases": '{"b": []}'}}, b"1234"),
     file_of(b'{"a":' + json.dumps(entry()).encode() + b',"a":' + json.dumps(entry()).encode() + b"}", b"1234"),
+    file_of(b'{"a":{"dtype":"F32","dtype":"U8","shape":[4],"data_offsets":[0,4]}}', b"1234"),
+    file_of(b'{"a":{"dtype":"U8","shape":[1],"shape":[4],"data_offsets":[0,4]}}', b"1234"),
+    file_of(b'{"__metadata__":{"a":"1","a":"2"}}'),
+    file_of(b'{"__metadata__":{},"__metadata__":{}}'),
+    file_of(b'{"a":' + json.dumps(entry()).encode() + b',"\\u0061":' + json.dumps(entry()).encode() + b"}", b"1234"),
+    file_of({"a": entry(shape=[1 << 32, 1 << 32], span=[0, 0])}),  # 2**64, which 64 bits take for 0
+    file_of({"a": entry(shape=[1 << 31, 1 << 31, 2], span=[0, 0])}),
+    file_of({"a": entry(shape=[(1 << 63) - 1], span=[0, (1 << 63) - 1])}, b"1234"),
+    file_of({"a": entry(shape=[1 << 63, 0], span=[0, 0])}),
+    file_of({"a": entry(span=[(1 << 64) - 4, 1 << 64])}, b"1234"),
+    file_of({"a": entry(span=[-(1 << 63), 4 - (1 << 63)])}, b"1234"),
+    file_of(b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}', b"1234"),
+    file_of(b'{"a":{"dtype":"F32","shape":[1e0],"data_offsets":[0,4]}}', b"1234"),
+    file_of(b'{"a":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,4]}}', b"1234"),
+    file_of(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[false,4]}}', b"1234"),
+    file_of(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0.0,4]}}', b"1234"),
+    file_of(b'{"a":{"dtype":"F32","shape":["\xd9\xa1"],"data_offsets":[0,4]}}', b"1234"),  # an Arabic 1
+    file_of(b'{"a":{"dtype":"\xef\xbc\xa632","shape":[1],"data_offsets":[0,4]}}', b"1234"),  # a wide F
+    file_of(b'{"a":{"dtype":"f32","shape":[1],"data_offsets":[0,4]}}', b"1234"),
+    file_of(b'{"\\ud800":' + json.dumps(entry()).encode() + b"}", b"1234"),  # half a character
+    file_of(b'{"__metadata__":{"note":"\\udfff"}}'),
+    file_of(json.dumps({"a": entry()}).encode() + b"\0", b"1234"),
+    file_of(json.dumps({"a": entry()}).encode() + b"{}", b"1234"),
+    file_of(b"\xef\xbb\xbf" + json.dumps({"a": entry()}).encode(), b"1234"),  # a byte order mark
+    file_of(json.dumps({"a": entry()}).encode("utf-16-le"), b"1234"),
+    file_of({"a": entry(), "b": entry(span=[4, 4])}, b"1234"),  # no bytes for a value
+    file_of({"a": entry("F4", [8], [0, 4])}, b"1234"),
+    file_of({"a": entry("F6_E2M3", [4], [0, 3])}, b"123"),
+    file_of({"a": entry(), "__metadata__": {"zoo.aliases": '{"b": "a", "b": "a"}'}}, b"1234"),
+    file_of({"a": entry(), "__metadata__": {"zoo.aliases": "[" * 100_000}}, b"1234"),
+    file_of({"a": entry(), "__metadata__": {"zoo.aliases": '{"__metadata__": "a"}'}}, b"1234"),
 ]
 
 
@@ -134,6 +165,46 @@ def test_any_damage_is_a_format_error_or_still_a_file_the_library_reads(
         return
     with safetensors.safe_open(tmp_path / "f", "numpy") as theirs:
         assert sorted(ours.tensors) == sorted(theirs.keys())
+
+
+def test_values_that_share_bytes_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(file_of({"a": entry("F4", [8], [0, 4])}, b"1234"))
+    with pytest.raises(FormatError, match="F4, whose values share bytes"):
+        read_header(str(tmp_path / "f"))
+
+
+REAL = safetensors.numpy.save(
+    {
+        "layer.weight": numpy.arange(12, dtype=numpy.float32).reshape(3, 4),
+        "layer.bias": numpy.ones(3, numpy.float16),
+        "steps": numpy.array(7),
+        "none": numpy.zeros((0, 4)),
+    },
+    metadata={"format": "pt", "note": "ä"},
+)
+
+
+@QUIET
+@given(
+    st.lists(st.tuples(st.integers(0, len(REAL) - 1), st.binary(max_size=4), st.integers(0, 4)), min_size=1, max_size=3)
+)
+def test_any_damage_to_a_real_file_is_refused_or_read_as_the_library_reads_it(
+    tmp_path: Path, places: list[tuple[int, bytes, int]]
+) -> None:
+    damaged = REAL
+    for at, put, cut in places:
+        damaged = damaged[:at] + put + damaged[at + cut :]
+    (tmp_path / "f").write_bytes(damaged)
+    try:
+        header = read_header(str(tmp_path / "f"))
+    except FormatError:
+        return
+    theirs = safetensors.numpy.load_file(tmp_path / "f")
+    assert header.tensors.keys() == theirs.keys()
+    for name, array in theirs.items():
+        begin, end = header.spans[name]
+        assert header.tensors[name].shape == array.shape
+        assert damaged[header.start + begin : header.start + end] == array.tobytes()
 
 
 @QUIET

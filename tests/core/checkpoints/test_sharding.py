@@ -211,9 +211,10 @@ def test_a_shard_is_a_plain_file_beside_the_index(tmp_path: Path, shard: Any) ->
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b"{}", b"null", b'{"weight_map": {}}', b'{"weight_map": []}', b"\xff\xfe", b"[" * 200_000,
+     b'{"weight_map": {"\\ud800": "a.bin"}}',
      b'{"a":' * 50_000, b'{"weight_map": {"a": "a.bin", "a": "b.bin"}}', b'{"weight_map": 1' + b"0" * 9000 + b"}",
      index_of(*(f"{i}.bin" for i in range(4097)))],
-    ids=range(13),
+    ids=range(14),
 )  # fmt: skip
 def test_what_is_no_index_is_a_format_error_that_names_it(tmp_path: Path, content: bytes) -> None:
     (tmp_path / INDEX).write_bytes(content)

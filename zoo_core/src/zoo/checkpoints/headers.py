@@ -24,11 +24,14 @@ PEEK = 16_384
 """Bytes that the first look at a remote header fetches; enough for most."""
 
 ITEM_BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+    "BOOL": 1, "U8": 1, "I8": 1,
+    "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1,
     "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
     "U32": 4, "I32": 4, "F32": 4,
     "U64": 8, "I64": 8, "F64": 8, "C64": 8,
 }  # fmt: skip
+PACKED = ("F4", "F6_E2M3", "F6_E3M2")
+"""Dtypes of the format whose values share bytes; torch computes with none of them."""
 
 
 class TensorInfo(NamedTuple):
@@ -98,7 +101,7 @@ def parse_header(raw: bytes, size: int | None, where: str) -> Header:
         FormatError: anything else than a sound header.
     """
     try:
-        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique_names)
     except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, a key twice, absurd numbers or nesting
         raise _fault(where, f"its header cannot be read: {str(error)[:100]}") from None
     if not isinstance(entries, dict):
@@ -118,11 +121,11 @@ def _aliases(text: str | None, tensors: dict[str, TensorInfo], where: str) -> di
     if text is None:
         return {}
     try:
-        aliases = json.loads(text)
+        aliases = json.loads(text, object_pairs_hook=unique_names)
     except (ValueError, RecursionError):
         aliases = None
     if isinstance(aliases, dict) and all(
-        k not in tensors and isinstance(v, str) and v in tensors for k, v in aliases.items()
+        k not in tensors and k != "__metadata__" and isinstance(v, str) and v in tensors for k, v in aliases.items()
     ):
         return aliases
     raise _fault(where, "its shared tensors name tensors that are not there")
@@ -132,6 +135,11 @@ def _entry(name: str, entry: Any, where: str) -> tuple[TensorInfo, tuple[int, in
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise _fault(where, f"{name!r} is not described by dtype, shape and data_offsets")
     dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype in PACKED:
+        raise FormatError(
+            f"{where}: {name!r} has the dtype {dtype}, whose values share bytes, and is not read",
+            fix="a file of the same weights in BF16, F16, F32 or F8",
+        )
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise _fault(where, f"{name!r} has the unknown dtype {str(dtype)[:20]!r}")
     if not _counts(shape) or len(shape) > MAX_RANK:
@@ -155,10 +163,13 @@ def _check_cover(spans: dict[str, tuple[int, int]], data_bytes: int | None, wher
         raise _fault(where, f"its tensors take {reached} bytes, the file has {data_bytes} for them")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads(object_pairs_hook=…)`: refuses a name that is there twice, and text that is no Unicode."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name stands there twice")
+    for name, value in pairs:  # JSON can spell half a character, which could not even be printed
+        (name + value if isinstance(value, str) else name).encode("utf-8")
     return found
 
 

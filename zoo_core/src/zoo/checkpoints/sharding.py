@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from zoo.checkpoints.headers import unique_names
 from zoo.errors import FormatError
 
 INDEX = ".index.json"
@@ -64,7 +65,7 @@ def read_index(path: str, where: str = "") -> ShardIndex:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size > MAX_INDEX:
                 raise _fault(where, f"it is larger than {MAX_INDEX} bytes")
-            record = json.loads(file.read(MAX_INDEX).decode("utf-8"), object_pairs_hook=_unique)
+            record = json.loads(file.read(MAX_INDEX).decode("utf-8"), object_pairs_hook=unique_names)
     except OSError as error:
         raise FormatError(f"{where}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, a name twice, absurd numbers or nesting
@@ -118,13 +119,6 @@ def joined(
         more = f", and {len(missing) - 1} more are not where it says" if len(missing) > 1 else ""
         raise _fault(where, f"{missing[0]!r} is not in {shard}{more}")
     return whole
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands there twice")
-    return found
 
 
 def _fault(where: str, what: str) -> FormatError:
