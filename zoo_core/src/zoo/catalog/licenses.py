@@ -90,13 +90,16 @@ def check_license(checkpoint: CheckpointSpec, ref: str, allow: Sequence[str] | s
             `ZOO_ALLOW_LICENSES` adds to it, separated by commas.
 
     Raises:
-        LicenseError: names the licence, its class, and the one argument that accepts it.
+        LicenseError: names the licence, its class, and the one argument that accepts it; or the plugin whose policy
+            refuses it, which nothing overrules.
         OptionError: `allow` is not made of names.
     """
     license = checkpoint.license or "unknown"
     license_class = classify(license)
     words = (*_words(allow), *_around.get(), *_words(os.environ.get("ZOO_ALLOW_LICENSES")))
     accepted = {_bare(word) for word in words}
+    if _accepted_by_policy(ref, license, license_class):
+        return
     if license_class == "permissive" or accepted & {"*", license_class, _bare(license)}:
         return
     if classify(_as_accepted(license, accepted)) == "permissive":
@@ -118,6 +121,27 @@ def accepting(allow: Sequence[str] | str | None) -> Iterator[None]:
         yield
     finally:
         _around.reset(token)
+
+
+def _accepted_by_policy(ref: str, license: str, license_class: str) -> bool:
+    """Whether a plugin's policy accepts the weights. Raises `LicenseError` where one refuses them."""
+    from zoo.plugin.providers import providers
+
+    if not providers("license_policy"):
+        return False
+    from zoo.plugin.hooks import license_answers
+    from zoo.plugin.hookspecs import LicensePolicy
+
+    said = license_answers(LicensePolicy(ref, license, license_class))
+    refusing = next((distribution for distribution, may in said if not may), None)
+    if refusing is not None:
+        raise LicenseError(
+            f"the policy of {refusing} refuses the weights of {ref}",
+            asked=ref,
+            found=license,
+            fix="other weights: zoo list --license permissive",
+        )
+    return bool(said)
 
 
 def _as_accepted(license: str, accepted: set[str]) -> str:

@@ -20,7 +20,9 @@ def report(error: Exception, *, as_json: bool) -> int:
 
         print_exception(error)
     known = error if isinstance(error, ZooError) else unforeseen(error)
-    if isinstance(known, LicenseError):  # the argument that accepts it is another one here
+    if isinstance(known, LicenseError) and str(known.fix).startswith(
+        "allow_licenses="
+    ):  # the argument that accepts it is another one here
         known.fix = f'--allow-license "{known.found}", if you may use them so'
     if as_json:
         import json

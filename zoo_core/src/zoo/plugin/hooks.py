@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
-from zoo.errors import PluginError, SourceError, ZooError
+from zoo.errors import LicenseError, PluginError, SourceError, ZooError
 from zoo.plugin import hookspecs
-from zoo.plugin.hookspecs import CheckpointSource, ReadWeights, hookimpl as hookimpl
+from zoo.plugin.hookspecs import CheckpointSource, LicensePolicy, ReadWeights, hookimpl as hookimpl
 from zoo.plugin.loading import load_object
 from zoo.plugin.providers import HOOKS as HOOKS, Provider, providers
 from zoo.plugin.state import as_error
@@ -81,6 +81,26 @@ def carry_checkpoint(address: str, folder: str) -> str | None:
     if failure is not None:
         raise failure
     return None
+
+
+def license_answers(event: LicensePolicy) -> list[tuple[str, bool]]:
+    """What each plugin that has a licence policy says to weights: (its distribution, whether they may be used).
+
+    Raises:
+        LicenseError: a plugin refuses them in its own words.
+    """
+    said: list[tuple[str, bool]] = []
+    for provider in providers("license_policy"):
+        try:
+            for answer in _ask(provider, "license_policy", event):
+                if not isinstance(answer, bool):
+                    raise _broken(provider, f"its hook license_policy answered {answer!r:.100}, neither True nor False")
+                said.append((provider.record.distribution, answer))
+        except LicenseError:
+            raise
+        except ZooError as error:
+            _warn(error)
+    return said
 
 
 def read_weights(path: str) -> Mapping[str, Tensor] | None:

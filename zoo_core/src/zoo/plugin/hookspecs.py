@@ -73,6 +73,17 @@ class CheckpointSource(NamedTuple):
     folder: str
 
 
+class LicensePolicy(NamedTuple):
+    """Weights are about to be used. ref: how the caller named them. license: its SPDX id, or `unknown`.
+
+    license_class: `permissive`, `copyleft`, `restricted`, `non-commercial` or `unknown`.
+    """
+
+    ref: str
+    license: str
+    license_class: str
+
+
 @hookspec
 def read_weights(event: ReadWeights) -> Mapping[str, Tensor] | None:
     """The tensors of a file by name; None where it is not yours to read. The first answer is taken."""
@@ -96,3 +107,9 @@ def cli_commands(event: CliCommands) -> Sequence[CliCommand] | None:
 @hookspec
 def checkpoint_source(event: CheckpointSource) -> str | None:
     """Fetch a file into the folder and give its path; None for a scheme not yours. The core checks its digest."""
+
+
+@hookspec
+def license_policy(event: LicensePolicy) -> bool | None:
+    """Whether weights under a licence may be used here: False refuses, whoever accepted them; True accepts, unless
+    another plugin refuses; None leaves it to the user. A `LicenseError` refuses in your own words."""

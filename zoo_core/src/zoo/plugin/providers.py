@@ -11,7 +11,7 @@ from zoo.plugin.manifest import read_header
 from zoo.plugin.scanner import Scan, scan
 from zoo.plugin.state import PluginRecord
 
-HOOKS = ("checkpoint_source", "cli_commands", "error_hint", "model_created", "read_weights")
+HOOKS = ("checkpoint_source", "cli_commands", "error_hint", "license_policy", "model_created", "read_weights")
 
 
 class Provider(NamedTuple):
