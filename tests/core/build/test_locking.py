@@ -98,6 +98,15 @@ def change(lock: Path, of: str, **fields: Any) -> None:
     write(str(lock), Lock({**before.models, of: before.models[of]._replace(**fields)}, before.zoo_core))
 
 
+def rewrite_history(hub: LoopbackHub, repo: str, file: str) -> None:
+    """A hub that has other bytes now, under the very same commits, and stands by them."""
+    for files in hub.repos[repo].commits.values():
+        if file in files:
+            data = bytearray(files[file].data)
+            data[-1] ^= 1
+            files[file] = type(files[file])(bytes(data), bytes(data), lfs=True)
+
+
 def same(model: nn.Module, data: bytes, tmp_path: Path) -> bool:
     (tmp_path / "expected.safetensors").write_bytes(data)
     expected = load_file(tmp_path / "expected.safetensors")
@@ -212,6 +221,11 @@ def test_a_sharded_checkpoint_is_locked_shard_by_shard(
     assert main(["pull", "--lock"]) == 0
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     assert same(zoo.create("acme/tiny", pretrained=True), weights(1), tmp_path)
+    monkeypatch.delenv("ZOO_OFFLINE")
+    rewrite_history(hub, "acme/tiny", min(shards))
+    machine("c", tmp_path, monkeypatch)
+    with pytest.raises(zoo.DigestError):
+        zoo.create("acme/tiny", pretrained=True)
 
 
 # Held to it
@@ -407,6 +421,11 @@ def test_a_saved_model_on_the_hub_is_locked_to_its_commit(
     assert not check(written, files=True)
     with pytest.raises(zoo.LicenseError):
         zoo.create("hf://acme/saved")
+    monkeypatch.delenv("ZOO_OFFLINE")
+    rewrite_history(hub, "acme/saved", "model.safetensors")
+    machine("c", tmp_path, monkeypatch)
+    with pytest.raises(zoo.DigestError):
+        zoo.create("hf://acme/saved", allow_licenses="unknown")
     acme.publish("2.0")
     with pytest.raises(zoo.LockError, match="version of zoo-acme"):
         zoo.create("hf://acme/saved", allow_licenses="unknown")
