@@ -33,11 +33,13 @@ class Ledger:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A view of one moment; of an empty registry where there is none. Changes nothing. Raises `ZooError`."""
-        with self._translated(), ExitStack() as opened:
+        with self.translated(), ExitStack() as opened:
             there = opened.enter_context(closing(self._open("rw"))) if os.path.exists(self.path) else None
             if there is not None:
                 there.execute("BEGIN")
-                if layouts.found(there, self.path) == layouts.LAYOUT:
+                layout = layouts.found(there, self.path)
+                _check_length(there, self.path)
+                if layout == layouts.LAYOUT:
                     yield there
                     return
             shown = opened.enter_context(closing(sqlite3.connect(":memory:", isolation_level=None)))
@@ -49,10 +51,11 @@ class Ledger:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that nobody else writes beside: committed at the end, undone by an error. Raises `ZooError`."""
-        with self._translated():
+        with self.translated():
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             with closing(self._open("rwc")) as connection:
                 connection.execute("BEGIN IMMEDIATE")
+                _check_length(connection, self.path)
                 layouts.bring_up_to_date(connection, self.path)
                 yield connection
                 connection.execute("COMMIT")  # closing without it undoes everything
@@ -65,7 +68,7 @@ class Ledger:
         return connection
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
         """The system's and SQLite's errors as ours."""
         try:
             yield
@@ -82,3 +85,13 @@ class Ledger:
                 found=self.path,
                 fix="restore the file from a copy" if damaged else "check the folder's permissions and free space",
             ) from error
+
+
+def _check_length(connection: sqlite3.Connection, path: str) -> None:
+    """Raise `sqlite3.DatabaseError` for a file that ends within a page; SQLite would read zeros there.
+
+    Asked inside a transaction, when nobody else writes the file. (It is not opened for that: to close it again would
+    give up SQLite's locks on it.)
+    """
+    if os.stat(path).st_size % connection.execute("PRAGMA page_size").fetchone()[0]:
+        raise sqlite3.DatabaseError("it is cut short")

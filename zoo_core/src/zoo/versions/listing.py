@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -47,8 +47,9 @@ class Listing(Sequence[VersionRecord]):
             return Listing(self._ledger, self._rows[at], self._aliases)
         number, card = self._rows[at]
         place = range(len(self._rows))[at]
-        values = {**json.loads(card), "saved": Later(lambda: self._saved(place))}
-        return selection.with_aliases(VersionRecord.from_dict(values), self._aliases.get(number, ()))
+        with self._ledger.translated():
+            values = {**selection.values_in(card), "saved": Later(lambda: self._saved(place))}
+            return selection.with_aliases(selection.record_in(values), self._aliases.get(number, ()))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
@@ -67,8 +68,11 @@ class Listing(Sequence[VersionRecord]):
             query = f"SELECT id, record FROM versions WHERE id IN ({','.join(map(str, numbers))})"
             with self._ledger.reading() as connection:
                 self._block = dict(connection.execute(query).fetchall())
-        saved: dict[str, Any] = json.loads(self._block[number])["saved"]
-        return saved
+        with self._ledger.translated():
+            saved = selection.values_in(self._block.get(number, "")).get("saved")
+            if not isinstance(saved, dict):
+                raise sqlite3.DatabaseError("a record in it is damaged")
+            return saved
 
 
 class Later(Mapping[str, Any]):

@@ -18,7 +18,7 @@ _NEWEST = "ORDER BY is_release DESC, precedence DESC LIMIT 1"  # a pre-release o
 def find(connection: sqlite3.Connection, address: Address) -> tuple[int, VersionRecord]:
     """The version an address means, with its row. Raises `NotFoundError` and `RefError`."""
     number = row_of(connection, address)
-    record = VersionRecord.from_dict(text_of(connection, number))
+    record = record_in(text_of(connection, number))
     return number, with_aliases(record, aliases_of(connection, address.name, number))
 
 
@@ -32,23 +32,41 @@ def row_of(connection: sqlite3.Connection, address: Address) -> int:
 
 def text_of(connection: sqlite3.Connection, number: int) -> dict[str, Any]:
     """The record in that row as it was filed, with what a newer zoo has said in it."""
-    text = connection.execute("SELECT record FROM versions WHERE id = ?", [number]).fetchone()[0]
-    values: dict[str, Any] = json.loads(text)
+    row = connection.execute("SELECT record FROM versions WHERE id = ?", [number]).fetchone()
+    return values_in(row[0] if row else "")
+
+
+def values_in(text: str) -> dict[str, Any]:
+    """A filed record's values. Raises `sqlite3.DatabaseError`: a bad disk has changed it."""
+    try:
+        values = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise sqlite3.DatabaseError(f"a record in it is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise sqlite3.DatabaseError("a record in it is damaged")
     return values
+
+
+def record_in(values: dict[str, Any]) -> VersionRecord:
+    """A filed record. Raises `sqlite3.DatabaseError`: a bad disk has changed it."""
+    try:
+        return VersionRecord.from_dict(values)
+    except (TypeError, ValueError, AttributeError) as error:  # a field that has another name or type now
+        raise sqlite3.DatabaseError(f"a record in it is damaged: {error}") from error
 
 
 def at_precedence(connection: sqlite3.Connection, name: str, version: Version) -> tuple[str, VersionRecord] | None:
     """What is registered under that very version, builds aside: the digest of its content, and its record."""
     query = "SELECT content, record FROM versions WHERE name = ? AND precedence = ?"
     row = connection.execute(query, [name, version.precedence]).fetchone()
-    return None if row is None else (str(row[0]), VersionRecord.from_dict(json.loads(row[1])))
+    return None if row is None else (str(row[0]), record_in(values_in(row[1])))
 
 
 def of_weights(connection: sqlite3.Connection, parent: Parent) -> VersionRecord | None:
     """The version that has those weights: the one of that name and version, or the first that was registered."""
     query = "SELECT record FROM versions WHERE blob = ? ORDER BY name = ? AND version = ? DESC, id LIMIT 1"
     row = connection.execute(query, [parent.sha256, parent.name, parent.version]).fetchone()
-    return None if row is None else VersionRecord.from_dict(json.loads(row[0]))
+    return None if row is None else record_in(values_in(row[0]))
 
 
 def every(
