@@ -225,7 +225,7 @@ class Store:
 
     def unwritable(self, error: OSError) -> CheckpointError:
         """The error for a store that the system does not let us write."""
-        if isinstance(error, FileNotFoundError):  # its folder was just made
+        if isinstance(error, FileNotFoundError) and os.path.isdir(self.arrivals_folder):
             return CheckpointError(
                 "an unfinished file was removed from the store while it was being written",
                 asked=error.filename or self.root,
