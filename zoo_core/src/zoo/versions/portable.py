@@ -85,8 +85,8 @@ class Contents(NamedTuple):
             if values["zoo_registry"] > LAYOUT:
                 raise FormatError(f"{where} was written by a newer zoo", fix="pip install -U zoo-core")
             _check(isinstance(values["versions"], list) and isinstance(values["aliases"], list), "lists")
-            entries = tuple(_entry(**value) for value in values["versions"])
-            meanings = tuple(_meaning(**value) for value in values["aliases"])
+            entries = tuple(_entry(value) for value in values["versions"])
+            meanings = tuple(_meaning(value) for value in values["aliases"])
             _check_unique(entries)
         except FormatError:
             raise
@@ -191,21 +191,19 @@ def _record(values: Mapping[str, Any]) -> VersionRecord:
     )
 
 
-def _entry(*, name: str, version: str, record: str, tags: Iterable[str], **_later: object) -> Entry:
+def _entry(values: Mapping[str, Any]) -> Entry:
+    name, version = checked_name(values["name"]), values["version"]
     _check(str(Version.parse(version)) == version, "version")
-    return Entry(checked_name(name), version, checked_hex(record), filing.checked_tags(tags))  # type: ignore[arg-type]
+    return Entry(name, version, checked_hex(values["record"]), filing.checked_tags(values["tags"]))
 
 
-def _meaning(*, name: str, alias: str, version: str, history: Iterable[Any], **_later: object) -> AliasMeaning:
-    changes = tuple(AliasChange(**change) for change in history)
-    for change in changes:
+def _meaning(values: Mapping[str, Any]) -> AliasMeaning:
+    alias = checked_word(values["alias"], "an alias")
+    history = tuple(AliasChange(*(change[field] for field in AliasChange._fields)) for change in values["history"])
+    for change in history:
         _check(all(map(_is_text, change)) and change.alias == alias, "history")
-    return AliasMeaning(
-        name=checked_name(name),
-        alias=checked_word(alias, "an alias"),
-        version=str(Version.parse(version)),
-        history=changes,
-    )
+    version = str(Version.parse(values["version"]))
+    return AliasMeaning(name=checked_name(values["name"]), alias=alias, version=version, history=history)
 
 
 def _check_unique(entries: Iterable[Entry]) -> None:
