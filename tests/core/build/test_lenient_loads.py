@@ -94,6 +94,15 @@ def test_a_lenient_load_looks_at_the_header_first(hub: LoopbackHub, state: dict[
     assert list(model.load_report.reinitialised) == ["encoder.bn1.bias"]
 
 
+def test_the_meta_device_holds_no_weights(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    with pytest.raises(zoo.OptionError, match="meta device"):
+        zoo.create("resnet18", checkpoint=written(tmp_path, state), format="timm", device="meta")
+    zoo.create("resnet18", num_classes=5).save_pretrained(tmp_path / "saved")
+    with pytest.raises(zoo.OptionError, match="meta device"):
+        zoo.create(f"file://{tmp_path}/saved", device="meta")
+    assert next(zoo.create("resnet18", device="meta").parameters()).is_meta
+
+
 def test_strict_is_about_weights() -> None:
     with pytest.raises(zoo.OptionError, match="strict"):
         zoo.create("resnet18", strict=False)

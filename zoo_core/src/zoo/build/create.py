@@ -19,7 +19,7 @@ from zoo.build.fast_init import without_initialisation
 from zoo.build.fresh import Fresh
 from zoo.build.locked import as_locked, check_component
 from zoo.build.options import check_options, merge_spellings
-from zoo.build.placement import Placement, as_placement
+from zoo.build.placement import Placement, as_placement, check_holds_values
 from zoo.build.weights import check_structure, load_weights
 from zoo.catalog import Resolved, open_catalog
 from zoo.catalog.licenses import accepting, check_license
@@ -267,6 +267,7 @@ def _fill(
     component: Component, weights: CheckpointSpec, resolved: Resolved, placement: Placement, fresh: Fresh | None
 ) -> None:
     """Fetch, check and assign the weights of a component whose parameters are unwritten."""
+    check_holds_values(placement)
     told = weights.sources[0] if weights.name == OWN_FILE else _reference(resolved, weights)
     with told_as(told, lambda: files_of(weights)):
         if not is_here(weights):

@@ -33,3 +33,9 @@ def as_placement(device: str | torch.device | None, dtype: torch.dtype | str | N
         return placement
     except (RuntimeError, AssertionError) as error:
         raise OptionError(str(error).splitlines()[0], asked=f"device={device!r}", fix='device="cpu"') from None
+
+
+def check_holds_values(placement: Placement) -> None:
+    """Refuse a device that has no memory for weights. Raises `OptionError`."""
+    if placement.device is not None and placement.device.type == "meta":
+        raise OptionError("tensors on the meta device have no values to load", fix='device="cpu", or no weights')

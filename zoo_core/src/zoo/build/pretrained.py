@@ -16,7 +16,7 @@ from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS
 from zoo.build.create import create
 from zoo.build.gathering import saved_files
 from zoo.build.locked import as_locked_address
-from zoo.build.placement import ANYWHERE, Placement, as_placement
+from zoo.build.placement import ANYWHERE, Placement, as_placement, check_holds_values
 from zoo.build.saved import (
     Origin,
     Saved,
@@ -131,6 +131,7 @@ def create_external(
         raise OptionError(
             f"a saved model takes no `{unknown[0]}`: its config is kept with it", fix="num_classes, device or dtype"
         )
+    check_holds_values(placement)
     use = Use(options.get("num_classes"), features_only, out_indices, placement, strict)
     if ref.startswith(LOCAL):
         from zoo.versions.registry import create_local
