@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -228,9 +228,25 @@ def _whole(entry: Mapping[str, Any]) -> Whole:
         for p in pieces
     )
     dtype = getattr(torch, entry["dtype"])
-    if not inside or covered != prod(shape) or not isinstance(dtype, torch.dtype):
+    if not inside or _overlap(pieces) or covered != prod(shape) or not isinstance(dtype, torch.dtype):
         raise ValueError("its pieces do not make up a tensor")
     return Whole(dtype, shape, {piece.offsets: piece for piece in pieces})
+
+
+def _overlap(pieces: Sequence[Piece]) -> bool:
+    """Whether any two boxes share an element."""
+    reaching: list[Piece] = []  # those that begin above the box at hand and have not ended there
+    for piece in sorted((p for p in pieces if p.sizes and prod(p.sizes)), key=lambda p: p.offsets):
+        reaching = [p for p in reaching if p.offsets[0] + p.sizes[0] > piece.offsets[0]]
+        if any(_meet(other, piece) for other in reaching):
+            return True
+        reaching.append(piece)
+    return False
+
+
+def _meet(one: Piece, other: Piece) -> bool:
+    sides = zip(one.offsets, one.sizes, other.offsets, other.sizes, strict=True)
+    return all(a < b + n and b < a + m for a, m, b, n in sides)
 
 
 def _one_piece_each(file: str, header: Header) -> dict[str, Whole]:

@@ -93,7 +93,7 @@ def read_pieces(checkpoint: TrainingCheckpoint, training: Training) -> tuple[dic
         except (CheckpointException, RuntimeError) as error:  # the first is no Exception
             raise CheckpointError(
                 f"{checkpoint.path} could not be read by all processes of this run",
-                found=f"{type(error).__name__}: {str(error)[:300]}",
+                found=_met(error),
             ) from error
     tensors = {name: value for name, value in state.items() if not name.startswith(WEIGHT)}
     weights = {name.removeprefix(WEIGHT): value for name, value in state.items() if name.startswith(WEIGHT)}
@@ -144,11 +144,19 @@ def _write_pieces(contents: Contents, folder: str) -> dict[str, File]:
     except (CheckpointException, RuntimeError, OSError) as error:  # the first is no Exception
         raise CheckpointError(
             "the processes of this run could not write a checkpoint together; nothing of it is left",
-            found=f"{type(error).__name__}: {str(error)[:300]}",
-            fix="look at what one of them met; a process that is gone has to come back",
+            found=_met(error),
+            fix="a process that is gone has to come back; the others can save again",
         ) from error
     sync_folder(folder)
     return {name: file for written in agreed(lambda: writer.files) for name, file in written.items()}
+
+
+def _met(error: BaseException) -> str:
+    """What went wrong, and in which process."""
+    if isinstance(error, CheckpointException):
+        faults = {number: wrapped[0] for number, wrapped in error.failures.items()}
+        return "; ".join(f"process {number}: {type(e).__name__}: {str(e)[:200]}" for number, e in faults.items())
+    return f"{type(error).__name__}: {str(error)[:300]}"
 
 
 def _finish(
