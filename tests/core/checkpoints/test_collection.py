@@ -139,6 +139,13 @@ def test_a_dry_run_says_the_same_and_does_nothing(store: Store) -> None:
     assert said.freed == 12
 
 
+def test_a_dry_run_spares_what_was_used_lately_too(store: Store) -> None:
+    found = old_blob(store, b"1")
+    store.find(found.sha256)
+    said = collect(store, [], dry_run=True)
+    assert (said.taken, [one.sha256 for one in said.recent]) == ((), [found.sha256])
+
+
 def test_broken_off_downloads_go_and_live_ones_stay(store: Store) -> None:
     old, young, pair = store.temp_path("a" * 64), store.temp_path(None), store.temp_path("b" * 64)
     for path in (old, f"{old}.journal", young, pair, f"{pair}.journal"):
@@ -184,6 +191,16 @@ def test_records_of_what_is_gone_go_and_pins_stay(store: Store, tmp_path: Path) 
     assert not torn.exists()
     assert store.pin("hf://a/b/c") is not None
     assert store.find(hashlib.sha256(b"here").hexdigest()) is not None
+
+
+def test_the_note_of_a_use_goes_after_its_blob(store: Store) -> None:
+    gone, here = old_blob(store, b"1"), old_blob(store, b"2")
+    store.remember_pin("hf://a/b/c", here.sha256, "hf://a/b@1/c")
+    for blob in (gone, here):
+        store.find(blob.sha256)
+        age(os.path.join(store.uses.folder, blob.sha256), GRACE + 60)
+    collect(store, [])
+    assert os.listdir(store.uses.folder) == [here.sha256]
 
 
 def test_records_that_cannot_be_read_keep_what_they_might_explain(store: Store) -> None:
@@ -290,6 +307,42 @@ def test_what_is_asked_for_at_the_last_moment_stays(store: Store, when: str) -> 
     assert done.taken == ()
     assert is_here(blob)
     assert not os.path.exists(store.trash.folder)
+
+
+def test_a_blob_that_leaves_right_before_its_use_is_noted_is_brought_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = old_blob(store, b"1")
+
+    def note(sha256: str, stored: float) -> bool:
+        store.trash.throw(blob.path)
+        return True
+
+    monkeypatch.setattr(store.uses, "note", note)
+    assert store.find(blob.sha256) == blob
+    assert is_here(blob)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_comes_back_from_the_trash_never_replaces_what_was_stored_anew(
+    store: Store, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "no links on this file system")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    blob = store.put([b"1"])
+    trash = store.trash.throw(blob.path)
+    Path(trash).chmod(0o644)
+    Path(trash).write_bytes(b"2")  # damaged, say
+    store.put([b"1"])
+    store.trash.bring_back(trash, blob.path)
+    assert Path(blob.path).read_bytes() == b"1"
+    assert not os.path.exists(trash)
+    os.unlink(blob.path)
+    store.trash.bring_back(store.trash.throw(store.put([b"1"]).path), blob.path)
+    assert Path(blob.path).read_bytes() == b"1"
 
 
 class Killed(BaseException):

@@ -218,6 +218,20 @@ def test_a_conversion_whose_origin_is_damaged_as_well_is_made_from_what_is_fetch
     assert verify(store) == []
 
 
+def test_the_published_file_of_a_conversion_is_fetched_if_it_is_gone(
+    store: Store, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    torch.save({"weight": torch.ones(3)}, tmp_path / "published.pth")
+    hub.add("org/repo", "published.pth", (tmp_path / "published.pth").read_bytes())
+    origin = fetch(["hf://org/repo/published.pth"], store=store)
+    converted = convert(origin.sha256, origin.path, store)
+    os.unlink(store.blob_path(origin.sha256))
+    spoil(converted.path)
+    (done,) = repair(store, verify(store), refetching(store))
+    assert done.mended
+    assert restored(store, converted)
+
+
 def test_a_blob_that_nothing_needs_is_moved_aside_and_that_is_all(store: Store) -> None:
     spoilt(store)
     (done,) = repair(store, verify(store))

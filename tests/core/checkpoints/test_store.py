@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from zoo.checkpoints import receiving
 from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.store import Store, digest_of, read_chunks
 from zoo.errors import CheckpointError, DigestError
@@ -173,6 +175,35 @@ def test_a_store_that_cannot_be_written_says_how_to_choose_another(tmp_path: Pat
     adopted = tmp_path / "weights"
     adopted.write_bytes(DATA)
     assert store.adopt(str(adopted), Wanted(SHA), "file://weights").sha256 == SHA  # records only save work
+
+
+@pytest.mark.parametrize("length", [10_000, 3_000_000])
+def test_what_arrives_is_written_as_it_comes_and_not_gathered_in_memory(store: Store, length: int) -> None:
+    chunk = os.urandom(length)
+    seen: list[int] = []
+
+    def arriving() -> Iterator[bytes]:
+        for _ in range(6_000_000 // length):
+            yield chunk
+            (temp,) = os.listdir(store.arrivals_folder)
+            seen.append(os.stat(os.path.join(store.arrivals_folder, temp)).st_size)
+
+    store.put(arriving())
+    behind = [length * (number + 1) - size for number, size in enumerate(seen)]
+    assert max(behind) <= receiving.PIECE + length
+
+
+def test_a_disk_that_fails_while_it_writes_in_the_background_is_an_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(receiving, "_sync", fail)
+    monkeypatch.setattr(receiving, "SYNC_EVERY", 1 << 20)
+    with pytest.raises(CheckpointError, match="Input/output error"):
+        store.put([DATA])
+    assert files(store) == []
 
 
 def test_an_adopted_file_is_found_where_it_is_and_not_copied(store: Store, tmp_path: Path) -> None:

@@ -87,6 +87,6 @@ class Trash:
             if not os.path.exists(path):
                 with suppress(OSError):
                     os.rename(trash, path)
-            return
+                return
         with suppress(OSError):
             os.unlink(trash)
