@@ -103,6 +103,17 @@ def test_a_lock_that_is_absent_or_spoilt_is_an_error_with_a_way_out(
     assert "Traceback" not in told.err
 
 
+def test_a_reference_is_forgotten_when_asked(shop: Shop) -> None:
+    shop.zoo("lock", "acme/tiny", "classifier")
+    absent = shop.zoo("lock", "--remove", "acme/tinny")
+    assert (absent.code, absent.out) == (1, "")
+    assert "acme/tiny" in absent.err
+    told = shop.zoo("lock", "--remove", "acme/tiny", ZOO_NO_PLUGINS="1")
+    assert (told.code, told.out) == (0, "acme/tiny: meaning acme/tiny.v1@1 -> none\n")
+    assert set(read(str(shop.folder / "zoo.lock")).models) == {"classifier"}
+    assert shop.zoo("lock", "--remove", "classifier", "acme/tiny").code == 2
+
+
 def test_machines_get_json(shop: Shop) -> None:
     done = json.loads(shop.zoo("lock", "acme/tiny", "--json").out)
     assert (done["written"], done["locked"]) == (True, ["acme/tiny"])

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from zoo.checkpoints.lock import Difference, LockedModel
+    from zoo.checkpoints.lock import Difference, Lock, LockedModel
 
 COMMAND = Command(
     "lock",
     operands=("REF…?",),
     options=(
         Option("--output", "the lock file (that of ZOO_LOCK, or zoo.lock)", value="FILE", short="-o"),
+        Option("--remove", "forget a reference that is in it", value="REF", repeat=True),
         Option("--check", "change nothing; name what is not as locked, and end with exit code 1 if anything is"),
         Option("--files", "with --check: a locked file that is not here, or damaged, counts too"),
         Option("--json", "one JSON object for machines"),
@@ -41,7 +42,11 @@ def run(arguments: Arguments) -> int:
     from zoo.checkpoints.lock import chosen_path
 
     path, refs = chosen_path(arguments.text("output")), arguments.operands
-    as_json = arguments.flag("json")
+    as_json, unwanted = arguments.flag("json"), arguments.texts("remove")
+    if unwanted and (refs or arguments.flag("check")):
+        raise UsageError("--remove stands alone", fix=f"zoo lock --remove {unwanted[0]}")
+    if unwanted:
+        return _remove(path, unwanted, as_json)
     if arguments.flag("check"):
         return _check(path, refs, arguments.flag("files"), as_json)
     if arguments.flag("files"):
@@ -78,20 +83,40 @@ def _lock(path: str, refs: Sequence[str], as_json: bool) -> int:
     return 0
 
 
+def _remove(path: str, unwanted: Sequence[str], as_json: bool) -> int:
+    from zoo.checkpoints.lock import Lock, compare, read, write
+
+    before = read(path)
+    _known(unwanted, before, path)
+    after = Lock({ref: model for ref, model in before.models.items() if ref not in unwanted}, before.zoo_core)
+    written, changes = write(path, after), compare(before, after)
+    if as_json:
+        _print_json({"lock": path, "written": written, "locked": [], "changes": _plain(changes)})
+    else:
+        _print_differences(changes)
+    return 0
+
+
+def _known(refs: Sequence[str], lock: Lock, path: str) -> None:
+    """Refuse references that are not in the lock."""
+    from zoo.errors import LockError
+
+    absent = next((ref for ref in refs if ref not in lock.models), None)
+    if absent is not None:
+        raise LockError(
+            f"{absent} is not in {path}",
+            asked=absent,
+            found=", ".join(sorted(lock.models)) or "nothing",
+            fix=f"zoo lock {absent} -o {path}",
+        )
+
+
 def _check(path: str, refs: Sequence[str], files: bool, as_json: bool) -> int:
     from zoo.build.locking import check
     from zoo.checkpoints.lock import Lock, read
-    from zoo.errors import LockError
 
     lock = read(path)
-    absent = [ref for ref in refs if ref not in lock.models]
-    if absent:
-        raise LockError(
-            f"{absent[0]} is not in {path}",
-            asked=absent[0],
-            found=", ".join(sorted(lock.models)) or "nothing",
-            fix=f"zoo lock {absent[0]} -o {path}",
-        )
+    _known(refs, lock, path)
     chosen = {ref: lock.models[ref] for ref in refs} if refs else lock.models
     found = check(Lock(chosen, lock.zoo_core), files=files)
     if as_json:
