@@ -97,6 +97,15 @@ def sealed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(socket, name, refuse)
 
 
+def test_the_hubs_own_switch_opens_no_socket_either(acme: Path, sealed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZOO_OFFLINE")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for ref in ("acme/tiny.hub", "acme/tiny.parts", "acme/tiny.shelf"):
+        with pytest.raises(zoo.OfflineError) as caught:
+            gather(ref, Store())
+        assert caught.value.missing
+
+
 def missing(ref: str, **options: Any) -> zoo.OfflineError:
     """The error of creating a model that is not all here."""
     with pytest.raises(zoo.OfflineError) as caught:

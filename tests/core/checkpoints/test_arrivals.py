@@ -241,7 +241,8 @@ def test_two_processes_that_resume_the_same_file_at_once_both_end_right(hub: Loo
     first, second = fetcher(store, url, SHA), fetcher(store, url, SHA)
     assert first.communicate()[0] == second.communicate()[0] == f"{SHA}\n"
     assert Path(store.blob_path(SHA)).read_bytes() == DATA
-    assert all(request.range == f"bytes={4 * SPAN}-" for request in hub.seen)
+    begins = [int((request.range or "bytes=0-")[len("bytes=") : -1]) for request in hub.seen]
+    assert all(begin >= 4 * SPAN for begin in begins)  # or more, where one took up what the other had just added
     assert arriving(store) == []
 
 

@@ -89,12 +89,11 @@ class Arrival:
     def resume(self) -> None:
         """Take up what earlier arrivals of this file left, as far as it is still what they wrote."""
         taken: list[Partial] = []
-        for partial in partials(self.store, self.key):
-            tag = partial.validator
-            if self.wanted.sha256 or (tag and self.validator in ("", tag)):
-                self.validator = "" if self.wanted.sha256 else tag
-                self._copy(partial)
-                taken.append(partial)
+        for _ in range(3):  # one that vanished was copied by another arrival, which is found the next time
+            found = [p for p in partials(self.store, self.key) if self._is_of_this(p)]
+            if all(self._copy(partial) for partial in found):
+                taken = found
+                break
         self.inherited = self.reached
         if self._file is not None and self._journal is not None:
             with suppress(OSError):
@@ -188,20 +187,31 @@ class Arrival:
             self._journal.write(b"%d %s\n" % (self._pending, self._span.hexdigest().encode()))
         self._span, self._pending, self._noted = hashlib.sha256(), 0, time.monotonic()
 
-    def _copy(self, partial: Partial) -> None:
+    def _is_of_this(self, partial: Partial) -> bool:
+        own = partial.path == self._temp
+        return not own and bool(self.wanted.sha256 or (partial.validator and self.validator in ("", partial.validator)))
+
+    def _copy(self, partial: Partial) -> bool:
+        """Add what goes further than what is here; False if the file has vanished."""
         end = 0
-        with suppress(FileNotFoundError), open(partial.path, "rb") as file:
-            for length, sha256 in partial.spans:
-                content = file.read(length)
-                end += length
-                if hashlib.sha256(content).hexdigest() != sha256:
-                    break
-                if end > self.reached:
-                    try:
+        try:
+            with open(partial.path, "rb") as file:
+                for length, sha256 in partial.spans:
+                    content = file.read(length)
+                    end += length
+                    if hashlib.sha256(content).hexdigest() != sha256:
+                        break
+                    if end > self.reached:
+                        self.validator = "" if self.wanted.sha256 else partial.validator
                         self.add(content[self.reached - end :])
-                    except DigestError:  # longer than the promised file: it was never of this one
-                        return self.restart()
-                    self._note()
+                        self._note()
+        except FileNotFoundError:
+            return False
+        except DigestError:  # longer than the promised file: it was never of this one
+            self.restart()
+        except OSError:  # unreadable; the others may do
+            pass
+        return True
 
     def _close(self) -> None:
         for file in (self._file, self._journal):

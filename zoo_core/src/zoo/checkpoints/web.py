@@ -54,6 +54,9 @@ def download(
         for last in (False, True):
             with Arrival(store, wanted, remote.source) as arrival:
                 arrival.resume()
+                here = store.find(wanted.sha256, wanted.size) if wanted.sha256 and not arrival.reached else None
+                if here is not None:  # another arrival has just ended
+                    return here
                 try:
                     _fill(arrival, remote, show)
                     return arrival.finish(check)
