@@ -232,6 +232,17 @@ def test_the_published_file_of_a_conversion_is_fetched_if_it_is_gone(
     assert restored(store, converted)
 
 
+def test_what_an_older_converter_made_is_not_made_again(store: Store, tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(3)}, tmp_path / "published.pth")
+    origin = store.put([(tmp_path / "published.pth").read_bytes()])
+    old = spoilt(store, b"made long ago")
+    store.remember_conversion(origin.sha256, "torch-0", old.sha256)
+    (done,) = repair(store, verify(store))
+    assert done.mended
+    assert "nothing needs it" in done.done
+    assert store.conversion(origin.sha256, CONVERTER) is None
+
+
 def test_a_blob_that_nothing_needs_is_moved_aside_and_that_is_all(store: Store) -> None:
     spoilt(store)
     (done,) = repair(store, verify(store))

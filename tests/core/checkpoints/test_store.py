@@ -193,14 +193,15 @@ def test_what_arrives_is_written_as_it_comes_and_not_gathered_in_memory(store: S
     assert max(behind) <= receiving.PIECE + length
 
 
+@pytest.mark.parametrize("every", [1 << 20, 2 << 20])  # told before the last chunk, and after it
 def test_a_disk_that_fails_while_it_writes_in_the_background_is_an_error(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     def fail(_: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(receiving, "_sync", fail)
-    monkeypatch.setattr(receiving, "SYNC_EVERY", 1 << 20)
+    monkeypatch.setattr(receiving, "SYNC_EVERY", every)
     with pytest.raises(CheckpointError, match="Input/output error"):
         store.put([DATA])
     assert files(store) == []

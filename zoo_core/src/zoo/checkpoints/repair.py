@@ -258,13 +258,15 @@ def _converted(store: Store, sha256: str, target: str, refetch: Refetch | None) 
         origin = str(record.get("origin"))
         if record.get("converted") != sha256 or not _HEX.fullmatch(origin):
             continue
+        from zoo.checkpoints.conversion import CONVERTER, convert  # needs torch
+
+        if record.get("converter") != CONVERTER:  # an older zoo's; this one makes another blob
+            continue
         if store.find(origin) is None:
             _fetched(store, origin, "", refetch)
         here = store.find(origin)
-        if here is not None:
-            from zoo.checkpoints.conversion import convert  # needs torch
-
-            return here.path if convert(origin, here.path, store).sha256 == sha256 else ""
+        if here is not None and convert(origin, here.path, store).sha256 == sha256:
+            return here.path
     return ""
 
 
