@@ -16,6 +16,8 @@ from pathlib import Path
 
 from zoo.catalog.cache import open_file
 from zoo.checkpoints.headers import read_header
+from zoo.checkpoints.training.folders import NAME, read_record
+from zoo.checkpoints.training.loading import verify
 from zoo.errors import ZooError
 from zoo.versions.ledger import FILE
 
@@ -35,7 +37,10 @@ def left_over(root: str | Path) -> list[str]:
 
 
 def _flaws_of(path: Path) -> Iterator[str]:
-    if path.is_dir() or not _is_complete(path):
+    if not _is_complete(path):
+        return
+    if path.is_dir():
+        yield from _of_checkpoint(path) if NAME.fullmatch(path.name) else ()
         return
     if "sha256" in path.parts and "blobs" in path.parts:
         yield from _of_blob(path)
@@ -110,6 +115,13 @@ def _of_catalogue(path: Path) -> Iterator[str]:
     with closing(connection):
         if connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
             yield "damaged"
+
+
+def _of_checkpoint(folder: Path) -> Iterator[str]:
+    try:
+        verify(read_record(str(folder)))
+    except ZooError as error:
+        yield str(error)
 
 
 def _of_weights(path: Path) -> Iterator[str]:
