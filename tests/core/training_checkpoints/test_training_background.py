@@ -121,7 +121,7 @@ failing.save(nn.Linear(1, 1), None, 1)
 """
 
 
-@pytest.mark.parametrize("end", ["", "raise RuntimeError"])
+@pytest.mark.parametrize("end", ["", pytest.param("raise RuntimeError", marks=pytest.mark.long)])
 def test_a_program_that_just_ends_writes_what_save_has_taken_and_tells_what_failed(end: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", ENDS.format(end=end), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -37,6 +37,11 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return prints
 
 
+def test_saving_and_loading_pickle_nothing(resumed: dict[str, str]) -> None:
+    """The other process dies of it: see `training_runs.refuse_pickle`."""
+    assert len(resumed) == len(RUNS)
+
+
 @pytest.mark.parametrize(("optimizer", "scheduler"), RUNS)
 def test_two_halves_in_two_processes_are_the_whole(optimizer: str, scheduler: str, resumed: dict[str, str]) -> None:
     whole = Run(optimizer, scheduler)
@@ -124,22 +129,34 @@ def test_states_go_where_the_parameters_are_in_their_own_precision(tmp_path: Pat
         assert torch.equal(buffer.float(), optimizer.state[model.weight]["momentum_buffer"])
 
 
+class Tied(nn.Module):
+    """Two names of one weight, and state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.out = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.out.weight = self.embedding.weight
+
+    def get_extra_state(self) -> dict[str, object]:
+        return {"seen": 7}
+
+    def set_extra_state(self, state: dict[str, object]) -> None:
+        self.seen = state["seen"]
+
+
+@pytest.mark.long
+def test_what_torch_compile_wraps_is_saved_under_its_own_names(tmp_path: Path) -> None:
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    zoo.save_checkpoint(torch.compile(model), None, path=tmp_path)
+    zoo.load_checkpoint(tmp_path, other)
+    zoo.load_checkpoint(tmp_path, torch.compile(other))
+    assert torch.equal(other.weight, model.weight)
+
+
 def test_tied_weights_wrappers_and_layouts_come_back_as_they_were(tmp_path: Path) -> None:
-    class Tied(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embedding, self.out = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
-            self.out.weight = self.embedding.weight
-
-        def get_extra_state(self) -> dict[str, object]:
-            return {"seen": 7}
-
-        def set_extra_state(self, state: dict[str, object]) -> None:
-            self.seen = state["seen"]
-
     model, other = Tied(), Tied()
     zoo.save_checkpoint(nn.DataParallel(model), None, path=tmp_path)
-    zoo.load_checkpoint(tmp_path, torch.compile(other))
+    zoo.load_checkpoint(tmp_path, other)
     assert other.out.weight is other.embedding.weight
     assert torch.equal(other.out.weight, model.out.weight)
     assert other.seen == 7

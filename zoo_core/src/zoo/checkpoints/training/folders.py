@@ -27,6 +27,7 @@ WEIGHTS, CONFIG, TENSORS, STRUCTURE, SHARDS, RECORD = (
     "model.safetensors", "config.json", "state.safetensors", "state.json", "shards.json", "checkpoint.json",
 )  # fmt: skip
 NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?(?:-again-(\d+))?")
+_TRIES = 50
 Best = str | tuple[str, str]
 """A metric: its name, or its name with `max` or `min`."""
 
@@ -92,19 +93,36 @@ def list_checkpoints(path: str | os.PathLike[str]) -> list[TrainingCheckpoint]:
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:
-    """What lies in a run's folder now. Raises `CheckpointError` where that cannot be read."""
+    """What lies in a run's folder now. Raises `CheckpointError` where that cannot be read.
+
+    A writer that keeps the last few may remove what was just listed, the newest of a moment ago too. So the folder is
+    read until it was the same before and after.
+    """
     root = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    names = _names(root)
+    for _ in range(_TRIES):
+        run = _read(root, names)
+        before, names = names, _names(root)
+        if names == before:
+            break
+    return run
+
+
+def _names(root: str) -> set[str]:
     try:
-        names = os.listdir(root)
+        return {name for name in os.listdir(root) if NAME.fullmatch(name)}
     except FileNotFoundError:
-        names = []
+        return set()
     except OSError as error:
         raise CheckpointError(
             f"{root} cannot be read: {error.strerror or error}", fix="the folder of a training run"
         ) from None
+
+
+def _read(root: str, names: set[str]) -> Run:
     found, damaged = [], {}
     for name in names:
-        if NAME.fullmatch(name) and is_ours(os.path.join(root, name)):
+        if is_ours(os.path.join(root, name)):
             try:
                 found.append(read_record(os.path.join(root, name)))
             except FormatError as error:

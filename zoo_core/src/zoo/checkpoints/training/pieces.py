@@ -236,7 +236,7 @@ def _whole(entry: Mapping[str, Any]) -> Whole:
 def _overlap(pieces: Sequence[Piece]) -> bool:
     """Whether any two boxes share an element."""
     reaching: list[Piece] = []  # those that begin above the box at hand and have not ended there
-    for piece in sorted((p for p in pieces if p.sizes and prod(p.sizes)), key=lambda p: p.offsets):
+    for piece in sorted((p for p in pieces if p.sizes and all(p.sizes)), key=lambda p: p.offsets):
         reaching = [p for p in reaching if p.offsets[0] + p.sizes[0] > piece.offsets[0]]
         if any(_meet(other, piece) for other in reaching):
             return True
