@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,8 @@ from zoo.checkpoints.bundles import BundledFile, write_folder, write_zip
 from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.store import Blob, Store
-from zoo_command import zoo
+from zoo.cli import main
+from zoo_command import Outcome
 
 HEAVY = ("torch", "torchvision", "timm", "numpy", "pydantic", "pluggy", "huggingface_hub", "transformers")
 
@@ -38,6 +42,14 @@ class Cat(library.Classifier):
         self.fc = nn.Linear(3, config.num_classes)
 
 
+def zoo(*words: str) -> Outcome:
+    """The command in this process; that it also runs in one of its own is seen at the end."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(words)
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
 def old_blob(content: bytes, days: float = 40) -> Blob:
     blob = Store().put([content])
     then = time.time() - days * 86_400
@@ -45,9 +57,21 @@ def old_blob(content: bytes, days: float = 40) -> Blob:
     return blob
 
 
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one registered model in it: registering takes longer than what is tested here."""
+    home = tmp_path_factory.mktemp("registered")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_HOME", str(home))
+        library.ModelRegistry().register(name="cats", version="1.0.0", model=Cat)
+    return home
+
+
 @pytest.fixture
-def filled(tmp_path: Path) -> dict[str, str]:
+def filled(tmp_path: Path, zoo_home: Path, registry: Path) -> dict[str, str]:
     """A store with a blob of each kind, all of them old; their digests by kind."""
+    for part in ("registry", "blobs"):
+        shutil.copytree(registry / part, zoo_home / part)
     store, hubs = Store(), tmp_path / "hub/models--org--repo/snapshots/abc"
     blobs = {kind: old_blob(kind.encode() * 100_000) for kind in ("fetched", "converted", "locked", "unexplained")}
     digests = {kind: blob.sha256 for kind, blob in blobs.items()}
@@ -55,7 +79,7 @@ def filled(tmp_path: Path) -> dict[str, str]:
     store.remember_conversion(digests["fetched"], "torch-1", digests["converted"])
     (tmp_path / "zoo.lock").write_text(json.dumps({"files": [digests["locked"]]}))
     store.note_lock(str(tmp_path / "zoo.lock"))
-    registered = library.ModelRegistry().register(name="cats", version="1.0.0", model=Cat).sha256
+    registered = library.ModelRegistry().show("cats").sha256
     os.utime(store.blob_path(registered), (0, 0))
     for name in ("in the Hub's cache", "elsewhere"):
         folder = hubs if "Hub" in name else tmp_path
@@ -226,8 +250,11 @@ def test_a_mistake_says_what_to_type(line: str, said: str) -> None:
     assert said in outcome.err
 
 
-def test_no_network_is_no_time_to_remove_what_can_be_fetched(filled: dict[str, str]) -> None:
-    outcome = zoo("cache", "gc", "--all", env={"ZOO_OFFLINE": "1"})
+def test_no_network_is_no_time_to_remove_what_can_be_fetched(
+    filled: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    outcome = zoo("cache", "gc", "--all")
     assert outcome.code == 1
     assert "unset ZOO_OFFLINE" in outcome.err
 
