@@ -201,11 +201,17 @@ def test_damaged_or_lost_weights_are_not_exported(
     assert os.listdir(tmp_path / "x") == []
 
 
-def test_lost_weights_come_back_with_an_import(registry: zoo.ModelRegistry, zoo_home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [False, True])
+def test_lost_and_damaged_weights_come_back_with_an_import(
+    registry: zoo.ModelRegistry, zoo_home: Path, tmp_path: Path, damaged: bool
+) -> None:
     register(registry, "1.0.0")
     registry.export("m", tmp_path / "x")
     (blob,) = zoo_home.glob("blobs/sha256/*/*")
+    body = blob.read_bytes()
     blob.unlink()
+    if damaged:
+        blob.write_bytes(body[:-1] + b"!")
     assert registry.import_from(tmp_path / "x").unchanged == ("local/m@1.0.0",)
     assert value_of(registry.load("m")) == 0.0
 
