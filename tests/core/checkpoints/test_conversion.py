@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import tracemalloc
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict
@@ -145,6 +146,27 @@ def test_a_view_that_unfolds_to_far_more_than_the_file_is_refused(tmp_path: Path
     origin, path = saved(tmp_path, {"a": torch.zeros(1).expand(1 << 40)}, legacy=legacy)
     with pytest.raises(FormatError, match="far more than it has"):
         convert(origin, path, store)
+
+
+@pytest.mark.parametrize(
+    ("raw", "what"),
+    [
+        (b"cbuiltins\nbytearray\n(L1099511627776L\ntR.", "builtins.bytearray"),
+        (b"ctorch\nTensor\n(L1099511627776L\ntR.", "torch.Tensor"),
+        (b"}" + b"(" * 100_000 + b"t" * 100_000 + b"Ns.", "nests tuples"),
+        (b"ccollections\nOrderedDict\n(((" + b"(" * 100_000 + b"t" * 100_000 + b"NtltR.", "nests tuples"),
+    ],
+    ids=["bytes", "a tensor", "a deep key", "a deep key of another"],
+)
+def test_what_torch_would_make_for_a_file_is_not_made(tmp_path: Path, store: Store, raw: bytes, what: str) -> None:
+    """`weights_only=True` allows these: memory without bound, and a crash of the interpreter."""
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02" + raw)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match=what):
+        convert("a" * 64, str(tmp_path / "m.pt"), store)
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -184,3 +184,12 @@ def test_any_damage_is_an_error_of_ours_or_harmless(
         for value in held:
             file.tensor(value)
             held.extend(((file.fields(value) or {}).values()) if len(held) < 100 else ())
+
+
+def test_only_archives_of_plain_tensors_are_torch_s_to_read(tmp_path: Path) -> None:
+    state = nn.Linear(2, 2).state_dict()
+    assert read_torch_file(
+        str(saved(tmp_path / "a.pt", {"state_dict": state, "parameter": nn.Parameter(state["bias"])}))
+    ).plain
+    assert not read_torch_file(str(saved(tmp_path / "b.pt", {"state_dict": state, "x": Bomb()}))).plain
+    assert not read_torch_file(str(saved(tmp_path / "c.pt", state, legacy=True))).plain

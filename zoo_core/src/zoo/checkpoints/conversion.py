@@ -1,8 +1,8 @@
 """Published `.pth` and `.pt` files: read without running them, converted once to a safetensors blob.
 
-Archives of plain tensors are read by torch itself, with `weights_only=True`, once their list of records is sound. What
-it refuses, because whole modules or settings are pickled with the tensors, and files of torch before 1.6, are read by
-the inert unpickler.
+The inert unpickler reads every file first. Archives of plain tensors are then read by torch itself, with
+`weights_only=True`; those with whole modules or settings pickled beside the tensors, and files of torch before 1.6,
+are rebuilt from what the unpickler found.
 
 The blob's metadata and the store's conversion record name the digest of the file it was made from.
 """
@@ -10,7 +10,6 @@ The blob's metadata and the store's conversion record name the digest of the fil
 from __future__ import annotations
 
 import json
-import mmap
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.checkpoints.archives import is_archive, list_archive
 from zoo.checkpoints.store import Blob, Store
 from zoo.checkpoints.torch_files import TorchFile, is_module, read_torch_file
 from zoo.checkpoints.unpickling import Record
@@ -67,19 +65,16 @@ def convert(origin: str, path: str, store: Store) -> Blob:
 
 
 def _read(path: str) -> TorchFile:
-    """The file's content: as torch reads it, or as records."""
-    try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            by_torch = is_archive(data) and not list_archive(data, path).scripted
-    except (OSError, ValueError) as error:  # an empty file cannot be mapped
-        raise FormatError(f"{path}: cannot be read: {error}") from error
-    if by_torch:
-        with suppress(
-            Exception
-        ):  # a hostile file can raise anything at all out of it; the inert reader says what it is
+    """The file's content: as torch reads it, where it is plain, or as records.
+
+    Torch is given nothing that calls for more than tensors: what it allows besides can be asked for any memory.
+    """
+    file = read_torch_file(path)
+    if file.plain:
+        with suppress(Exception):  # a hostile file can raise anything at all; the records say what is wrong with it
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            return TorchFile(path, loaded, {}, False)
-    return read_torch_file(path)
+            return TorchFile(path, loaded, {})
+    return file
 
 
 def _weights(

@@ -44,10 +44,16 @@ class Storage(NamedTuple):
 
 
 class TorchFile:
-    """A torch file as records. root: the object it holds; see `fields`, `tensor`."""
+    """A torch file as records.
 
-    def __init__(self, path: str, root: Any, storages: Mapping[str, Storage], foreign: bool) -> None:
-        self.path, self.root, self.storages, self.foreign = path, root, storages, foreign
+    root: the object it holds; see `fields`, `tensor`. foreign: from a machine of the other byte order. plain: an
+    archive of tensors and plain containers, with which nothing else is to be called.
+    """
+
+    def __init__(
+        self, path: str, root: Any, storages: Mapping[str, Storage], *, foreign: bool = False, plain: bool = False
+    ) -> None:
+        self.path, self.root, self.storages, self.foreign, self.plain = path, root, storages, foreign, plain
         self._bytes: torch.UntypedStorage | None = None
         self._opened: dict[tuple[str, torch.dtype], torch.UntypedStorage] = {}
         self._tensors: dict[int, Tensor] = {}
@@ -198,7 +204,8 @@ def _from_archive(path: str, data: Bytes) -> TorchFile:
         for name, span in archive.spans.items()
         if name.startswith("data/")
     }
-    return TorchFile(path, read.root, storages, text == b"big")
+    plain = not archive.scripted and read.called <= {*_TENSORS, *_AROUND[:2], "collections.OrderedDict", "torch.Size"}
+    return TorchFile(path, read.root, storages, foreign=text == b"big", plain=plain)
 
 
 def _from_plain(path: str, data: Bytes) -> TorchFile:
@@ -219,7 +226,7 @@ def _from_plain(path: str, data: Bytes) -> TorchFile:
         storages = _plain_storages(data, tape.at, keys, sizes)
     except (ValueError, TypeError, IndexError, KeyError) as error:
         raise _fault(path, str(error)[:150]) from None
-    return TorchFile(path, read.root, storages, False)
+    return TorchFile(path, read.root, storages)
 
 
 def _plain_storages(data: Bytes, at: int, keys: Any, sizes: Mapping[str, int]) -> dict[str, Storage]:

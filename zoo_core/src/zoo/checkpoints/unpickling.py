@@ -12,7 +12,7 @@ classes below, the memo is a dict, a length is compared with what is left of the
 instruction adds one object at most, of which there may be `MAX_STEPS`. So there is nothing to run and a bound to what
 is kept. The standard library's `pickletools` splits the file into instructions; it interprets none.
 
-Containers may be nested to any depth and contain themselves: whoever walks them minds both. Needs no torch.
+Lists and mappings may be nested to any depth and contain themselves: whoever walks them minds both. Needs no torch.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ MAX_PICKLE = 256_000_000
 """Bytes of instructions; the tensors' own bytes lie elsewhere."""
 
 MAX_LINE = 1_000_000
+MAX_TUPLES = 200
 
 
 class Name:
@@ -107,10 +108,14 @@ class Tape:
 
 
 class Unpickled:
-    """What a pickle holds. root: the object. outside: every reference to something outside, in order."""
+    """What a pickle holds.
 
-    def __init__(self, root: Any, outside: list[Persistent]) -> None:
-        self.root, self.outside = root, outside
+    root: the object. outside: every reference to something outside, in order. called: the names of all that was to be
+    called or instantiated; an empty one for what had no plain name.
+    """
+
+    def __init__(self, root: Any, outside: list[Persistent], called: set[str]) -> None:
+        self.root, self.outside, self.called = root, outside, called
 
 
 def unpickle(tape: Tape, where: str) -> Unpickled:
@@ -128,8 +133,8 @@ def unpickle(tape: Tape, where: str) -> Unpickled:
             if step >= MAX_STEPS:
                 raise ValueError(f"it has more than {MAX_STEPS} instructions")
             machine.step(opcode.name, value)
-        return Unpickled(machine.stack.pop(), machine.outside)
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        return Unpickled(machine.stack.pop(), machine.outside, machine.called)
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, Warning) as error:
         raise FormatError(
             f"{where}: not a sound pickle: {str(error)[:120] or type(error).__name__}",
             fix="fetch the file again; if it stays so, it is damaged at its origin",
@@ -144,6 +149,8 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.outside: list[Persistent] = []
+        self.called: set[str] = set()
+        self.nested: dict[int, tuple[Any, int]] = {}  # tuples that hold tuples, by id, and how deep
 
     def step(self, name: str, value: Any) -> None:
         """One instruction with its argument."""
@@ -180,7 +187,20 @@ class _Machine:
 
     def record(self, called: Any, args: Any) -> None:
         """A call or an object, as it was to be made."""
-        self.stack.append(Record(called.text if isinstance(called, Name) else "", args))
+        name = called.text if isinstance(called, Name) else ""
+        self.called.add(name)
+        self.stack.append(Record(name, args))
+
+    def nest(self, items: list[Any]) -> None:
+        """A tuple. Python takes the hash of one by recursion without a bound, so their depth has one here."""
+        made = tuple(items)
+        inner = [self.nested.get(id(item), (item, 1))[1] for item in items if type(item) is tuple]
+        if inner:
+            depth = 1 + max(inner)
+            if depth > MAX_TUPLES:
+                raise ValueError(f"it nests tuples more than {MAX_TUPLES} deep")
+            self.nested[id(made)] = (made, depth)
+        self.stack.append(made)
 
     def append(self, items: list[Any]) -> None:
         """To the list or the set that is on top."""
@@ -282,10 +302,10 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "POP": lambda m, _: _pop(m),
     "POP_MARK": lambda m, _: _ignore(m.since_mark()),
     "DUP": lambda m, _: m.push(m.stack[-1]),
-    "TUPLE": lambda m, _: m.push(tuple(m.since_mark())),
-    "TUPLE1": lambda m, _: m.push(tuple(m.some(1))),
-    "TUPLE2": lambda m, _: m.push(tuple(m.some(2))),
-    "TUPLE3": lambda m, _: m.push(tuple(m.some(3))),
+    "TUPLE": lambda m, _: m.nest(m.since_mark()),
+    "TUPLE1": lambda m, _: m.nest(m.some(1)),
+    "TUPLE2": lambda m, _: m.nest(m.some(2)),
+    "TUPLE3": lambda m, _: m.nest(m.some(3)),
     "LIST": lambda m, _: m.push(m.since_mark()),
     "DICT": lambda m, _: m.push(_pairs(m.since_mark())),
     "FROZENSET": lambda m, _: m.push(_container("builtins.frozenset", m.since_mark())),
