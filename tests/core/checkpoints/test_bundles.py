@@ -18,6 +18,7 @@ import pytest
 
 from loopback_hub import LoopbackHub
 from zoo.checkpoints.bundles import BundledFile, bundled, take, write_folder, write_zip
+from zoo.checkpoints.collection import collect
 from zoo.checkpoints.sources import fetch, stored
 from zoo.checkpoints.store import Store
 from zoo.errors import CheckpointError, DigestError, FormatError
@@ -65,6 +66,17 @@ def test_what_was_bundled_is_used_elsewhere_without_network(
         assert Path(got.path).read_bytes() == DATA
         assert got.source == RESOLVED
     assert stored(["https://unknown.example/w"], sha256=SHA, store=other) is not None
+
+
+def test_what_a_bundle_brought_is_no_blob_that_nothing_explains(store: Store, other: Store, tmp_path: Path) -> None:
+    store.put([DATA])
+    packaged = "pkg://some-weights/weights.safetensors"
+    write_folder(
+        str(tmp_path / "bundle"), ["m"], [BundledFile("w.safetensors", SHA, len(DATA), (packaged,), packaged)], store
+    )
+    take(str(tmp_path / "bundle"), other)
+    assert not collect(other, [], grace=-60.0).taken
+    assert other.find(SHA) is not None
 
 
 def test_a_bundle_does_not_depend_on_when_where_and_in_which_order(

@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any, NamedTuple
 
 from zoo.checkpoints.delivery import Wanted
-from zoo.checkpoints.sources import LOCAL, Fetched, file_name
+from zoo.checkpoints.sources import Fetched, file_name
 from zoo.checkpoints.store import CHUNK, Store, sync_folder
 from zoo.errors import CheckpointError, DigestError, FormatError
 
@@ -129,7 +129,7 @@ def take(path: str, store: Store) -> list[BundledFile]:
         except OSError as error:
             raise FormatError(f"{path} cannot be read: {error.strerror or error}", asked=path) from error
     for file in files:
-        for source in _remote(file):
+        for source in _elsewhere(file):
             store.remember_pin(source, file.sha256, file.source)
     return sorted(files)
 
@@ -332,7 +332,7 @@ def _read_entry(entry: Any) -> BundledFile:
 
 
 def _verify(file: BundledFile, bundle: _Folder | _Zip, store: Store) -> None:
-    for source in _remote(file):
+    for source in _elsewhere(file):
         pin = store.pin(source)
         if pin is not None and pin.sha256 != file.sha256:
             pinned = Wanted(pin.sha256, None, store.pin_path(source))
@@ -343,9 +343,10 @@ def _verify(file: BundledFile, bundle: _Folder | _Zip, store: Store) -> None:
     Wanted(file.sha256).check(digest.hexdigest(), file.size, f"{file.name} in the bundle")
 
 
-def _remote(file: BundledFile) -> list[str]:
-    """The sources that a digest can be remembered for; files on this machine belong to those who put them there."""
-    return [source for source in file.sources if not source.startswith(LOCAL)]
+def _elsewhere(file: BundledFile) -> list[str]:
+    """The sources that a digest can be remembered for, so that it is known what the blob is; files of the sender's own
+    machine mean nothing here."""
+    return [source for source in file.sources if not source.startswith("file://")]
 
 
 def _pieces(bundle: _Folder | _Zip, file: BundledFile) -> Iterator[bytes]:
