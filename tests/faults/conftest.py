@@ -48,7 +48,20 @@ def warm_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(scope="session", params=ALL, ids=lambda operation: operation.name.replace(" ", "-"))
+RELATED = {
+    *("download without a digest", "download from the Hub", "adoption and pin", "the first register", "rollback"),
+    *("save_checkpoint", "save_checkpoint, background", "save_pretrained", "registry export"),
+    *("bundle as a file", "bundle as a folder", "taking a bundle"),
+}
+"""Operations that have a near relative among the others: killed in the long form only."""
+
+PARAMETERS = [
+    pytest.param(one, id=one.name.replace(" ", "-"), marks=[pytest.mark.long] if one.name in RELATED else [])
+    for one in ALL
+]
+
+
+@pytest.fixture(scope="session", params=PARAMETERS)
 def stage(
     request: pytest.FixtureRequest, warm_home: Path, served: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Stage:

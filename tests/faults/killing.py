@@ -7,6 +7,7 @@ kill, every file whose bytes were never synced, and by undoing every rename whos
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import shutil
 import signal
@@ -189,8 +190,10 @@ def _moved(path: str, change: Change) -> str:
 
 def _forked(act: Callable[[Answer], None], gate: int | None) -> tuple[int, Connection]:
     out, answers = Pipe(duplex=False)
+    gc.freeze()  # what is here now is nothing to look at: a child's collections would copy every page of it
     process = os.fork()
     if process:
+        gc.unfreeze()
         answers.close()
         os.setpgid(process, process)
         return process, out

@@ -184,7 +184,7 @@ def spoil(
             yield path.relative_to(furnished), chosen, said[0] if said else "the process died"
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [2, pytest.param(25, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", KINDS)
 def test_damage_is_an_error_of_ours_or_none(furnished: Path, tmp_path: Path, name: str, count: int) -> None:
     wrong: list[str] = []

@@ -78,7 +78,7 @@ def fill(stage: Stage, free: Sequence[int]) -> list[str]:
 
 @mountable
 def test_a_full_disk_is_named_and_nothing_is_half_there(stage: Stage) -> None:
-    errors = fill(stage, [0, 1 << 16])
+    errors = fill(stage, [0])
     assert errors[0] or stage.operation.name in NEEDLESS
     for error in filter(None, errors):
         assert re.search(r"[Nn]o space|disk is full|some space", error), error
@@ -87,7 +87,7 @@ def test_a_full_disk_is_named_and_nothing_is_half_there(stage: Stage) -> None:
 @mountable
 @pytest.mark.long
 def test_a_disk_that_fills_up_at_any_byte(stage: Stage) -> None:
-    errors = fill(stage, [page * 4096 for page in (*range(1, 14), *range(14, 160, 12))])
+    errors = fill(stage, [pages * 4096 for pages in (1, 2, 4, 8, 16, 32, 64, 160)])
     assert not errors[-1]  # with enough of it, it works
 
 

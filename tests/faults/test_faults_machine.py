@@ -247,7 +247,7 @@ class FaultMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.skipif(bool(untraceable()), reason=untraceable())
-@pytest.mark.parametrize(("examples", "steps"), [(12, 12), pytest.param(60, 25, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("examples", "steps"), [(6, 10), pytest.param(15, 20, marks=pytest.mark.long)])
 def test_store_and_registry_do_as_a_dictionary_does(warm_home: Path, examples: int, steps: int) -> None:
     FaultMachine.warm = warm_home
     chosen = settings(

@@ -97,7 +97,7 @@ def raced(rounds: int) -> list[tuple[str, int]]:
     return [fact for fact in said if fact != "done"]
 
 
-@pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(20, marks=pytest.mark.long)])
 def test_writers_readers_and_collectors_at_once_lose_nothing(zoo_home: Path, warm_home: Path, rounds: int) -> None:
     shutil.copytree(warm_home, zoo_home, dirs_exist_ok=True)
     registered = raced(rounds)
