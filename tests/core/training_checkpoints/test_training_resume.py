@@ -171,6 +171,31 @@ def test_tied_weights_wrappers_and_layouts_come_back_as_they_were(tmp_path: Path
     assert resumed.state[conv.weight]["exp_avg"].is_contiguous(memory_format=torch.channels_last)
 
 
+class Outer:
+    class Inner:
+        """A schedule of the caller's, as one in a notebook's function is."""
+
+        def __init__(self, seen: int) -> None:
+            self.seen = seen
+
+        def state_dict(self) -> dict[str, int]:
+            return {"seen": self.seen}
+
+        def load_state_dict(self, state: dict[str, int]) -> None:
+            self.seen = state["seen"]
+
+
+def test_a_part_of_a_nested_or_local_class_comes_back(tmp_path: Path) -> None:
+    class Local(Outer.Inner):
+        pass
+
+    for name, kind in (("nested", Outer.Inner), ("local", Local)):
+        zoo.save_checkpoint(nn.Linear(1, 1), path=tmp_path / name, scheduler=kind(7))
+        other = kind(0)
+        zoo.load_checkpoint(tmp_path / name, nn.Linear(1, 1), scheduler=other)
+        assert other.seen == 7
+
+
 def test_several_optimizers_of_one_run_are_saved_by_name(tmp_path: Path) -> None:
     model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
     optimizers = {name: torch.optim.SGD(part.parameters(), 0.1 * (1 + len(name))) for name, part in model.items()}

@@ -43,6 +43,7 @@ OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "adagrad": lambda p: optim.Adagrad(p, 1e-2),
     "nadam": lambda p: optim.NAdam(p, 1e-2),
     "adafactor": lambda p: optim.Adafactor(p, 1e-2),
+    "lbfgs": lambda p: optim.LBFGS(p, 0.1, max_iter=4),  # sums over its state, which shows how that lies in memory
 }
 SCHEDULERS: dict[str, Callable[[optim.Optimizer], Any]] = {
     "one-cycle": lambda o: schedules.OneCycleLR(o, 0.1, total_steps=TOTAL + 1),
@@ -88,16 +89,29 @@ class Run:
         for _ in range(epochs):
             for images, classes in self.batches():
                 noise = torch.from_numpy(np.random.normal(0, 0.1, images.shape).astype(np.float32))
-                loss = nn.functional.cross_entropy(self.model(images * random.uniform(0.9, 1.1) + noise), classes)
-                self.optimizer.zero_grad()
-                self.scaler.scale(loss).backward()
-                self.scaler.step(self.optimizer)
-                self.scaler.update()
+                loss = self.step(images * random.uniform(0.9, 1.1) + noise, classes)
                 self.ema.update_parameters(self.model)
                 if isinstance(self.scheduler, schedules.ReduceLROnPlateau):
                     self.scheduler.step(loss.item())
                 else:
                     self.scheduler.step()
+
+    def step(self, images: Tensor, classes: Tensor) -> Tensor:
+        if isinstance(self.optimizer, optim.LBFGS):
+
+            def closure() -> float:
+                self.optimizer.zero_grad()
+                again = nn.functional.cross_entropy(self.model(images), classes)
+                again.backward()
+                return again.item()
+
+            return torch.tensor(self.optimizer.step(closure))
+        loss = nn.functional.cross_entropy(self.model(images), classes)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss
 
     def save(self, path: str | os.PathLike[str], epoch: int = EPOCHS, **options: Any) -> zoo.TrainingCheckpoint:
         return zoo.save_checkpoint(

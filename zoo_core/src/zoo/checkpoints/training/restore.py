@@ -109,11 +109,12 @@ def _part_change(
 ) -> _Change:
     if isinstance(part, nn.Module):
         return _module_change(name, part, entry["state"], entry.get("versions") or {}, strict)
-    if type(part).__qualname__ != str(entry["type"]).rpartition(".")[2]:  # torch moves classes between modules
+    mine, theirs = type_name(part), str(entry["type"])
+    if mine.rpartition(".")[2] != theirs.rpartition(".")[2]:  # torch moves classes between modules
         raise LoadError(
             f"the {name} is of another class than the one saved; nothing was changed",
-            asked=type_name(part),
-            found=entry["type"],
+            asked=mine,
+            found=theirs,
         )
     state = entry["state"]
     if isinstance(part, torch.optim.Optimizer):

@@ -124,7 +124,7 @@ class TreeWriter:
 
 
 class TreeReader:
-    """Builds trees again. A name met twice is the same tensor.
+    """Builds trees again, with tensors of their own. A name met twice is the same tensor.
 
     Args:
         tensors: by the names that a `TreeWriter` gave them. where: what they came from, for errors.
@@ -169,9 +169,10 @@ class TreeReader:
         if word == "$array":
             flat = np.frombuffer(stored.numpy().tobytes(), _numpy_dtype(node["dtype"]))
             return flat.reshape(node["shape"]).copy()
+        # Each in its own memory, as it was made: sums over memory that is aligned otherwise come to other bits.
         if "dtype" in node:
-            return stored.view(_torch_dtype(node["dtype"])).reshape(node["shape"])
-        return stored.contiguous(memory_format=_LAYOUTS[node["layout"]]) if "layout" in node else stored
+            return stored.clone().view(_torch_dtype(node["dtype"])).reshape(node["shape"])
+        return stored.clone(memory_format=_LAYOUTS[node["layout"]] if "layout" in node else torch.preserve_format)
 
 
 def structure_text(structure: Mapping[str, Any]) -> bytes:
