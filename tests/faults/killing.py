@@ -133,7 +133,7 @@ def unsynced(changes: Sequence[Change]) -> list[str]:
             dirty.discard(change.path)
         elif change.name.startswith("rename") and change.target:
             made, dirty = ({_moved(path, change) for path in paths} for paths in (made, dirty))
-        elif change.path in made and change.name not in ("fchmod", "chmod", "fchmodat"):
+        elif change.path in made and change.name not in ("fchmod", "chmod", "fchmodat", "link", "linkat"):
             dirty.add(change.path)
     return sorted(dirty)
 

@@ -31,6 +31,7 @@ from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.files import read_tensors
 from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.store import Store, digest_of
+from zoo.checkpoints.training.loading import load_checkpoint
 
 
 class Kind(NamedTuple):
@@ -110,7 +111,11 @@ def read_export(path: str) -> Callable[[], None]:
 
 
 def read_run() -> None:
-    every_checkpoint_whole(["epoch-0001", "epoch-0002"])
+    every_checkpoint_whole([])
+    for epoch in (1, 2):  # a damaged one is not listed, and refused by name
+        model = stone(0)
+        load_checkpoint("run", model, which=f"epoch-{epoch:04d}")
+        assert value_of(model) == epoch
 
 
 def read_lock() -> None:
