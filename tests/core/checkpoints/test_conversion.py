@@ -85,6 +85,52 @@ def test_what_lay_beside_the_tensors_is_noted(tmp_path: Path, store: Store) -> N
     assert json.loads(read_tensors(convert(origin, path, store).path).metadata["zoo.dropped"]) == ["epoch", "note"]
 
 
+def hostile(path: Path, raw: bytes) -> tuple[str, str]:
+    """(digest, path) of an archive with a tensor of four values at `TENSOR`."""
+    tensor = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n((Vstorage\nctorch\nFloatStorage\nV0\nVcpu\nK\4tQK\0K\4\x85K\1\x85\x89"
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        raw = raw.replace(b"TENSOR", tensor + b"ccollections\nOrderedDict\n)RtR")
+        archive.writestr("m/data.pkl", b"\x80\x02" + raw)
+        archive.writestr("m/data/0", bytes(16))
+    return hashlib.sha256(path.read_bytes()).hexdigest(), str(path)
+
+
+def test_what_lay_beside_is_noted_in_bounds(tmp_path: Path, store: Store) -> None:
+    """Its keys may be thousands of tuples of one long string: to write them out would take any memory."""
+    long = b"V" + b"m" * 100_000 + b"\nq\0"
+    keys = b"".join(b"(h\0J" + i.to_bytes(4, "little") + b"tN" for i in range(300))
+    strings = b"".join(b"Vk%dx\nN" % i for i in range(1100))
+    origin, path = hostile(tmp_path / "m.pth", long + b"0}(Vw\nTENSOR" + keys + strings + b"h\0Nu.")
+    tracemalloc.start()
+    metadata = read_tensors(convert(origin, path, store).path).metadata
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    noted = json.loads(metadata["zoo.dropped"])
+    assert len(noted) == 1000
+    assert max(map(len, noted)) <= 200
+    assert metadata["zoo.dropped_count"] == "1401"
+
+
+def test_the_message_about_a_file_without_weights_has_bounds(tmp_path: Path, store: Store) -> None:
+    long = b"V" + b"m" * 900_000 + b"\nq\0"
+    keys = b"".join(b"(" + b"h\0" * 15 + b"J" + i.to_bytes(4, "little") + b"tN" for i in range(12))
+    origin, path = hostile(tmp_path / "m.pth", long + b"0}(" + keys + b"u.")
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="no tensors"):
+        convert(origin, path, store)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_a_name_of_half_a_character_is_a_format_error_that_names_the_file(tmp_path: Path, store: Store) -> None:
+    origin, path = hostile(tmp_path / "m.pth", b"}(X\3\0\0\0\xed\xa0\x80TENSORu.")
+    with pytest.raises(FormatError, match=r"m\.pth: .*half a character") as caught:
+        convert(origin, path, store)
+    str(caught.value).encode()
+
+
 class Bomb:
     """Unpickling it writes a file."""
 

@@ -193,3 +193,5 @@ def test_only_archives_of_plain_tensors_are_torch_s_to_read(tmp_path: Path) -> N
     ).plain
     assert not read_torch_file(str(saved(tmp_path / "b.pt", {"state_dict": state, "x": Bomb()}))).plain
     assert not read_torch_file(str(saved(tmp_path / "c.pt", state, legacy=True))).plain
+    many = {"state_dict": state, "x": {i * ((1 << 61) - 1): 0 for i in range(1, 9)}}  # they fall together in a dict
+    assert not read_torch_file(str(saved(tmp_path / "d.pt", many))).plain

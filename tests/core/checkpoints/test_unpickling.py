@@ -271,6 +271,19 @@ def test_laughs_are_not_multiplied() -> None:
     assert peak(lambda: read(raw + b".")) < 1_000_000
 
 
+def test_a_name_is_not_made_longer_than_names_are() -> None:
+    """Two strings that are there once, and are put together a thousand times."""
+    raw = (
+        b"\x80\x04(X" + struct.pack("<I", 100_000) + b"m" * 100_000 + b"q\0X\1\0\0\0nq\1" + b"h\0h\1\x93" * 1000 + b"l."
+    )
+
+    def work() -> None:
+        with pytest.raises(FormatError, match="more than 1000 characters"):
+            read(raw)
+
+    assert peak(work) < 5_000_000
+
+
 def test_a_pickle_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zoo.checkpoints.unpickling.MAX_STEPS", 1000)
     with pytest.raises(FormatError, match="more than 1000 instructions"):
@@ -311,6 +324,32 @@ def test_keys_that_fall_together_are_kept_apart() -> None:
     found = read(raw)
     assert len(found) == 20_000
     assert all(isinstance(key, Record) for key in found)
+
+
+def test_tuples_of_numbers_that_fall_together_are_kept_apart_too() -> None:
+    found = read(
+        b"}(" + b"".join(b"\x8a\x10" + (i << 61).to_bytes(16, "little") + b"\x85N" for i in range(1, 9)) + b"u."
+    )
+    assert [type(key) for key in found] == [Record] * 8
+
+
+@pytest.mark.parametrize(
+    ("raw", "orderly"),
+    [
+        (b"}(Va\nNu.", True),
+        (b"}(Va\n\x85Nu.", True),
+        (b"ccollections\nOrderedDict\n)R(Va\nNu.", True),
+        (b"}(\x8a\x10" + b"\x7f" * 16 + b"Nu.", False),
+        (b"(\x8a\x10" + b"\x7f" * 16 + b"Nd.", False),
+        (b"}(K\1\x85Nu.", False),
+        (b"ccollections\nOrderedDict\n(](](K\1K\2eetR.", False),
+        (b"\x8f(K\1\x90.", False),
+        (b"(K\1\x91.", False),
+    ],
+    ids=["text", "tuples of text", "items", "large", "large at once", "tuples", "a call", "a set", "a frozen set"],
+)
+def test_a_pickle_is_orderly_whose_keys_cost_nothing_to_compare(raw: bytes, orderly: bool) -> None:
+    assert unpickle(Tape(raw), "here").orderly is orderly
 
 
 def test_a_container_may_contain_itself() -> None:

@@ -1,8 +1,8 @@
 """The zip archives that torch writes, listed without unpacking anything.
 
 Torch stores its records uncompressed, so each is a span of the file and can be mapped. What is compressed, encrypted,
-there twice, beyond the file, or named as no record is, is refused before torch sees it: a record that unpacks to a
-thousand times its size, or under another's name, is nobody's checkpoint. Needs no torch.
+there twice, beyond the file, over another record, or named as no record is, is refused before torch sees it: a record
+that unpacks to a thousand times its size, or under another's name, is nobody's checkpoint. Needs no torch.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from zoo.checkpoints.unpickling import Bytes
@@ -18,7 +19,7 @@ from zoo.errors import FormatError
 MAX_DIRECTORY = 16_000_000
 """Bytes of the archive's own list of records: some 200,000 of them."""
 
-_PART = re.compile(r"(?!\.\.?/)[^/\\\0:]{1,255}")
+_PART = re.compile(r"(?!\.\.?/)[^/\\\0]{1,255}")  # the root is called as the file was, at noon 12:00 perhaps
 _END, _END64, _LOCATOR, _ENTRY, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 
 
@@ -75,6 +76,7 @@ def _entries(data: Bytes) -> Iterator[tuple[str, Span]]:
     at, size, count = _directory(data)
     listed = data[at : at + size]
     here = 0
+    taken: list[tuple[int, int]] = []
     for _ in range(count):
         if listed[here : here + 4] != _ENTRY:
             raise ValueError("its list of records is damaged")
@@ -82,21 +84,29 @@ def _entries(data: Bytes) -> Iterator[tuple[str, Span]]:
         packed, unpacked, name_size, extra_size, note_size = struct.unpack_from("<IIHHH", listed, here + 20)
         (local,) = struct.unpack_from("<I", listed, here + 42)
         begin = here + 46
-        name = listed[begin : begin + name_size].decode("utf-8")
+        raw = listed[begin : begin + name_size]
+        name = raw.decode("utf-8")
         extra = listed[begin + name_size : begin + name_size + extra_size]
         unpacked, packed, local = _widened(extra, (unpacked, packed, local))
         here = begin + name_size + extra_size + note_size
         if len(name) > 1000 or not all(_PART.fullmatch(part) and part not in (".", "..") for part in name.split("/")):
             raise ValueError(f"{name[:100]!r} cannot name a record")
-        yield name, Span(_data(data, local, packed, at), packed, not method and not flags & 1 and packed == unpacked)
+        first = _data(data, local, raw, packed, at)
+        taken.append((local, first + packed))
+        yield name, Span(first, packed, not method and not flags & 1 and packed == unpacked)
+    taken.sort()
+    if any(end > following for (_, end), (following, _) in pairwise(taken)):
+        raise ValueError("two records share bytes")  # so that a small file would unpack to a large one
 
 
-def _data(data: Bytes, local: int, size: int, end: int) -> int:
+def _data(data: Bytes, local: int, name: bytes, size: int, end: int) -> int:
     """Where a record's bytes begin, which its own header tells."""
     header = data[local : local + 30]
     if header[:4] != _LOCAL:
         raise ValueError("a record is not where the list says")
     name_size, extra_size = struct.unpack_from("<HH", header, 26)
+    if data[local + 30 : local + 30 + name_size] != name:
+        raise ValueError("a record has another name than the list says")
     begin: int = local + 30 + name_size + extra_size
     if begin + size > end:
         raise ValueError("a record is longer than the file")

@@ -24,7 +24,7 @@ from zoo.checkpoints.unpickling import Record
 from zoo.checkpoints.writing import serialize
 from zoo.errors import FormatError
 
-CONVERTER = "torch-2"
+CONVERTER = "torch-3"
 """Bumped when the same file would convert to something else."""
 
 WRAPPERS = ("ema", "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model_state",
@@ -32,6 +32,7 @@ WRAPPERS = ("ema", "state_dict_ema", "model_ema", "ema_state_dict", "state_dict"
 """Where training code keeps the weights inside a checkpoint; averaged ones, which published figures are of, first."""
 
 MAX_DEPTH = 4
+MAX_NOTED = 1000
 
 
 def convert(origin: str, path: str, store: Store) -> Blob:
@@ -56,10 +57,17 @@ def convert(origin: str, path: str, store: Store) -> Blob:
     metadata = {"zoo.origin_sha256": origin, "zoo.converter": CONVERTER}
     if inside:
         metadata["zoo.inside"] = ".".join(inside)
-    dropped = sorted(str(name) for name in fields if name not in tensors)
-    if dropped:
-        metadata["zoo.dropped"] = json.dumps(dropped)
-    blob = store.put(serialize(tensors, metadata))
+    dropped = [name for name in fields if name not in tensors]
+    noted = sorted(name[:200] for name in dropped if isinstance(name, str))[:MAX_NOTED]
+    if noted:
+        metadata["zoo.dropped"] = json.dumps(noted)
+    if len(dropped) > len(noted):
+        metadata["zoo.dropped_count"] = str(len(dropped))
+    try:
+        content = serialize(tensors, metadata)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error.message}", fix=error.fix) from None
+    blob = store.put(content)
     store.remember_conversion(origin, CONVERTER, blob.sha256)
     return blob
 
@@ -110,6 +118,13 @@ def _nothing(file: TorchFile) -> FormatError:
         return FormatError(f"{file.path}: holds a {kind[:200]}, not tensors by name")
     return FormatError(
         f"{file.path}: no tensors where weights are looked for",
-        found=", ".join(str(key) for key in list(fields)[:12])[:500] or "an empty file",
+        found=", ".join(_shown(key) for key in list(fields)[:12])[:500] or "an empty file",
         fix="save the state dict itself, tensors by name: torch.save(model.state_dict(), …)",
     )
+
+
+def _shown(key: Any) -> str:
+    """A key in a message. Only strings are shown: a tuple of a long one, thousands of times, costs the file little."""
+    if not isinstance(key, str):
+        return f"<{type(key).__name__}>"
+    return key[:100].encode("utf-8", "backslashreplace").decode()

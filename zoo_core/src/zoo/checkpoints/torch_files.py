@@ -47,7 +47,7 @@ class TorchFile:
     """A torch file as records.
 
     root: the object it holds; see `fields`, `tensor`. foreign: from a machine of the other byte order. plain: an
-    archive of tensors and plain containers, with which nothing else is to be called.
+    archive of tensors and plain containers, with which nothing else is to be called, and whose keys cost nothing.
     """
 
     def __init__(
@@ -204,7 +204,8 @@ def _from_archive(path: str, data: Bytes) -> TorchFile:
         for name, span in archive.spans.items()
         if name.startswith("data/")
     }
-    plain = not archive.scripted and read.called <= {*_TENSORS, *_AROUND[:2], "collections.OrderedDict", "torch.Size"}
+    known = {*_TENSORS, *_AROUND[:2], "collections.OrderedDict", "torch.Size"}
+    plain = not archive.scripted and read.orderly and read.called <= known
     return TorchFile(path, read.root, storages, foreign=text == b"big", plain=plain)
 
 

@@ -9,8 +9,9 @@ or an object a `Record` of what was to be called, with what, and the state it wa
 the file puts an innocent object in its place; it sets attributes and items on them; it grows its memo to the largest
 index that the file names, and reserves what a length announces. Here the only objects are plain containers and the two
 classes below, the memo is a dict, a length is compared with what is left of the file before it is believed, and every
-instruction adds one object at most, of which there may be `MAX_STEPS`. So there is nothing to run and a bound to what
-is kept. The standard library's `pickletools` splits the file into instructions; it interprets none.
+instruction adds one object at most, of which there may be `MAX_STEPS`; what an instruction makes of what is there
+already, a name of two strings, is held to `MAX_NAME`. So there is nothing to run and a bound to what is kept. The
+standard library's `pickletools` splits the file into instructions; it interprets none.
 
 Lists and mappings may be nested to any depth and contain themselves: whoever walks them minds both. Needs no torch.
 """
@@ -30,6 +31,7 @@ MAX_PICKLE = 256_000_000
 """Bytes of instructions; the tensors' own bytes lie elsewhere."""
 
 MAX_LINE = 1_000_000
+MAX_NAME = 1000
 MAX_TUPLES = 200
 
 
@@ -111,11 +113,12 @@ class Unpickled:
     """What a pickle holds.
 
     root: the object. outside: every reference to something outside, in order. called: the names of all that was to be
-    called or instantiated; an empty one for what had no plain name.
+    called or instantiated; an empty one for what had no plain name. orderly: there are no sets, mappings are filled
+    item by item, and no key had to be replaced by a record: whoever builds them really compares few keys.
     """
 
-    def __init__(self, root: Any, outside: list[Persistent], called: set[str]) -> None:
-        self.root, self.outside, self.called = root, outside, called
+    def __init__(self, root: Any, outside: list[Persistent], called: set[str], orderly: bool) -> None:
+        self.root, self.outside, self.called, self.orderly = root, outside, called, orderly
 
 
 def unpickle(tape: Tape, where: str) -> Unpickled:
@@ -133,7 +136,7 @@ def unpickle(tape: Tape, where: str) -> Unpickled:
             if step >= MAX_STEPS:
                 raise ValueError(f"it has more than {MAX_STEPS} instructions")
             machine.step(opcode.name, value)
-        return Unpickled(machine.stack.pop(), machine.outside, machine.called)
+        return Unpickled(machine.stack.pop(), machine.outside, machine.called, machine.orderly)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, Warning) as error:
         raise FormatError(
             f"{where}: not a sound pickle: {str(error)[:120] or type(error).__name__}",
@@ -150,6 +153,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self.outside: list[Persistent] = []
         self.called: set[str] = set()
+        self.orderly = True
         self.nested: dict[int, tuple[Any, int]] = {}  # tuples that hold tuples, by id, and how deep
 
     def step(self, name: str, value: Any) -> None:
@@ -189,7 +193,25 @@ class _Machine:
         """A call or an object, as it was to be made."""
         name = called.text if isinstance(called, Name) else ""
         self.called.add(name)
+        if args and name == "collections.OrderedDict":  # made of items whose keys nobody has looked at
+            self.orderly = False
         self.stack.append(Record(name, args))
+
+    def container(self, name: str, items: list[Any]) -> None:
+        """A set, which is not made: what it holds would have to be compared."""
+        self.orderly = False
+        made = Record(name)
+        made.items = items
+        self.stack.append(made)
+
+    def pairs(self, items: list[Any]) -> dict[Any, Any]:
+        """Keys and values in turn, as a mapping."""
+        if len(items) % 2:
+            raise ValueError("a key has no value")
+        keys = [_key(key) for key in items[::2]]
+        if any(key is not given for key, given in zip(keys, items[::2], strict=True)):
+            self.orderly = False
+        return dict(zip(keys, items[1::2], strict=True))
 
     def nest(self, items: list[Any]) -> None:
         """A tuple. Python takes the hash of one by recursion without a bound, so their depth has one here."""
@@ -218,9 +240,9 @@ class _Machine:
         target = self.stack[-1]
         if isinstance(target, Record):
             target.entries = {} if target.entries is None else target.entries
-            target.entries.update(_pairs(items))
+            target.entries.update(self.pairs(items))
         elif isinstance(target, dict):
-            target.update(_pairs(items))
+            target.update(self.pairs(items))
         else:
             raise ValueError("it sets items of what is no mapping")
 
@@ -233,6 +255,8 @@ class _Machine:
     def named(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("it names something by what is no text")
+        if len(module) + len(name) > MAX_NAME:
+            raise ValueError(f"it names something by more than {MAX_NAME} characters")
         self.stack.append(Name(f"{module}.{name}"))
 
     def refer(self, identity: Any) -> None:
@@ -241,18 +265,12 @@ class _Machine:
         self.stack.append(reference)
 
 
-def _pairs(items: list[Any]) -> dict[Any, Any]:
-    if len(items) % 2:
-        raise ValueError("a key has no value")
-    return {_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)}
-
-
 def _key(value: Any) -> Any:
     """A key that can be compared at no cost and with no depth; anything else stands for itself alone."""
     kind = type(value)
     if kind in _KEYS or (kind is int and -_LARGE < value < _LARGE):
         return value
-    if kind is tuple and len(value) < 16 and all(type(v) in _KEYS or type(v) is int for v in value):
+    if kind is tuple and len(value) < 16 and all(type(v) in _SECRET for v in value):
         return value
     return Record("key", (value,))
 
@@ -272,14 +290,9 @@ def _with_keywords(machine: _Machine) -> None:
     machine.record(called, (args, keywords))
 
 
-def _container(name: str, items: list[Any]) -> Record:
-    record = Record(name)
-    record.items = items
-    return record
-
-
 _LARGE = 1 << 60  # below it an int is its own hash, so that no file makes thousands of keys fall together
 _KEYS = frozenset((str, bytes, float, bool, type(None), Name, Record, Persistent))
+_SECRET = frozenset((str, bytes, bool, type(None)))  # a tuple's hash is no secret where those of its items are none
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -287,7 +300,6 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_LIST": list,
     "EMPTY_DICT": dict,
     "EMPTY_TUPLE": tuple,
-    "EMPTY_SET": lambda: _container("builtins.set", []),
 }
 _LITERALS = frozenset((
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
@@ -307,8 +319,9 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE2": lambda m, _: m.nest(m.some(2)),
     "TUPLE3": lambda m, _: m.nest(m.some(3)),
     "LIST": lambda m, _: m.push(m.since_mark()),
-    "DICT": lambda m, _: m.push(_pairs(m.since_mark())),
-    "FROZENSET": lambda m, _: m.push(_container("builtins.frozenset", m.since_mark())),
+    "DICT": lambda m, _: m.push(m.pairs(m.since_mark())),
+    "EMPTY_SET": lambda m, _: m.container("builtins.set", []),
+    "FROZENSET": lambda m, _: m.container("builtins.frozenset", m.since_mark()),
     "APPEND": lambda m, _: m.append(m.some(1)),
     "APPENDS": lambda m, _: m.append(m.since_mark()),
     "ADDITEMS": lambda m, _: m.append(m.since_mark()),

@@ -132,7 +132,11 @@ def serialize(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
         end = reached + _bytes(tensor)
         entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [reached, end]}
         reached = end
-    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        part = error.object[max(0, error.start - 20) : error.end + 20]
+        raise FormatError(f"a name or a string holds half a character: {part!a}") from None
     header += b" " * (-len(header) % 8)
     if len(header) > MAX_HEADER:
         raise FormatError(f"the header would have {len(header)} bytes; at most {MAX_HEADER} are read back")
