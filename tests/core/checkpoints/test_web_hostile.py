@@ -150,7 +150,7 @@ def test_another_size_than_promised_is_refused_before_it_comes(hub: LoopbackHub,
     assert left(store) == []
 
 
-@pytest.mark.parametrize("sha256", [SHA, None])
+@pytest.mark.parametrize("sha256", [SHA, None], ids=["declared", "first use"])
 def test_a_body_without_an_end_does_not_fill_the_disk(
     hub: LoopbackHub, store: Store, little_room: None, sha256: str | None
 ) -> None:
