@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,6 +223,116 @@ def test_a_model_alone_is_for_evaluation_and_moves_no_random_numbers(tmp_path: P
     assert torch.equal(after, torch.rand(3))
     zoo.load_checkpoint(tmp_path, other.model, rng=True)
     assert not torch.equal(after, torch.rand(3))
+
+
+def test_a_model_alone_is_loaded_without_the_optimizer_s_file(tmp_path: Path) -> None:
+    run = Run()
+    run.train(1)
+    path = Path(run.save(tmp_path, extra={"seen": 7}).path) / "state.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    other = Run(seed=5)
+    assert zoo.load_checkpoint(tmp_path, other.model).extra == {"seen": 7}
+    assert torch.equal(other.model[0].weight, run.model[0].weight)
+    assert zoo.load_checkpoint(tmp_path).extra == {"seen": 7}
+    for needs in ({"rng": True}, {"ema": other.ema}, {"generators": {"loader": other.generator}}):
+        with pytest.raises(zoo.DigestError, match=r"state\.safetensors"):
+            zoo.load_checkpoint(tmp_path, other.model, **needs)  # type: ignore[arg-type]
+
+
+class Growing(nn.Linear):
+    """State of its own whose length changes while it trains, as that of 8-bit layers does."""
+
+    seen = torch.zeros(0, dtype=torch.uint8)
+
+    def get_extra_state(self) -> torch.Tensor:
+        return self.seen
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        self.seen = state
+
+
+def test_a_module_s_extra_state_may_have_grown(tmp_path: Path) -> None:
+    model, other = nn.Sequential(Growing(2, 2)), nn.Sequential(Growing(2, 2))
+    model[0].seen = torch.arange(5, dtype=torch.uint8)
+    zoo.save_checkpoint(model, path=tmp_path)
+    zoo.load_checkpoint(tmp_path, other)
+    assert other[0].seen.tolist() == [0, 1, 2, 3, 4]
+
+
+class Wrapped(torch.optim.SGD):
+    """An optimizer whose state is not laid out as torch's, as that of one around another."""
+
+    slow = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"base": super().state_dict(), "slow": self.slow}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict["base"])
+        self.slow = state_dict["slow"]
+
+
+class Refusing:
+    refuses = False
+
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        if self.refuses:
+            raise RuntimeError("not in the mood")
+
+
+def test_an_optimizer_with_a_state_of_its_own_comes_back_and_is_undone(tmp_path: Path) -> None:
+    model, after = nn.Linear(2, 2), Refusing()
+    optimizer = Wrapped(model.parameters(), 0.1, momentum=0.9)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    optimizer.slow = 3.0
+    zoo.save_checkpoint(model, optimizer, path=tmp_path, scheduler=after)
+    resumed = Wrapped(model.parameters(), 0.5, momentum=0.9)
+    after.refuses = True
+    with pytest.raises(zoo.LoadError, match=r"the scheduler did not take .* either(.|\n)*not in the mood"):
+        zoo.load_checkpoint(tmp_path, model, resumed, scheduler=after)
+    assert (resumed.slow, resumed.param_groups[0]["lr"], dict(resumed.state)) == (0.0, 0.5, {})
+    after.refuses = False
+    zoo.load_checkpoint(tmp_path, model, resumed, scheduler=after)
+    assert (resumed.slow, resumed.param_groups[0]["lr"]) == (3.0, 0.1)
+    for parameter in model.parameters():
+        expected = optimizer.state[parameter]["momentum_buffer"]
+        assert torch.equal(resumed.state[parameter]["momentum_buffer"], expected)
+
+
+class Shadow:
+    """An average that was made with gradients on, so that its tensors have a graph."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.shadow = {name: p * 1.0 for name, p in model.named_parameters()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"shadow": self.shadow}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.shadow = state["shadow"]
+
+
+def test_an_average_whose_tensors_have_a_graph_comes_back(tmp_path: Path) -> None:
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    zoo.save_checkpoint(model, path=tmp_path, ema=Shadow(model))
+    average = Shadow(other)
+    zoo.load_checkpoint(tmp_path, other, ema=average)
+    assert torch.equal(average.shadow["weight"], model.weight)
+
+
+def test_a_model_without_data_says_what_to_do_first(tmp_path: Path) -> None:
+    zoo.save_checkpoint(nn.Linear(2, 2), path=tmp_path)
+    model = nn.Linear(2, 2, device="meta")
+    with pytest.raises(zoo.LoadError, match="meta device") as caught:
+        zoo.load_checkpoint(tmp_path, model)
+    assert "to_empty" in str(caught.value.fix)
+    zoo.load_checkpoint(tmp_path, model.to_empty(device="cpu"))
 
 
 def test_lambdas_are_not_kept_and_callable_objects_are(tmp_path: Path) -> None:

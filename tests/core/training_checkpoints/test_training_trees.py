@@ -24,7 +24,7 @@ DTYPES = [
     value
     for name, value in sorted(vars(torch).items())
     if isinstance(value, torch.dtype) and name not in ("quint8", "qint8", "qint32", "quint4x2", "quint2x4")
-    if not name.startswith(("bits", "int1", "int2", "int3", "int4", "int5", "int6", "int7", "uint1", "uint2", "uint3"))
+    if not name.startswith(("bit", "int1", "int2", "int3", "int4", "int5", "int6", "int7", "uint1", "uint2", "uint3"))
     if not name.startswith(("uint4", "uint5", "uint6", "uint7"))
 ] + [torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import PathLike
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.checkpoints.files import read_tensors
 from zoo.checkpoints.store import digest_of
@@ -32,8 +32,8 @@ from zoo.checkpoints.training.folders import (
     read_run,
 )
 from zoo.checkpoints.training.randomness import Generator
-from zoo.checkpoints.training.restore import Saved, restore
-from zoo.checkpoints.training.trees import TreeReader
+from zoo.checkpoints.training.restore import Saved, is_extra_state, restore
+from zoo.checkpoints.training.trees import TreeReader, holds_tensors
 from zoo.errors import CheckpointError, DigestError, FormatError, NotFoundError, OptionError
 
 _TRIES = 5
@@ -55,7 +55,8 @@ def load_checkpoint(
 ) -> TrainingCheckpoint:
     """Put a checkpoint back into the objects of a run, in place and all or nothing, and say where the run was.
 
-    Every file is compared with its digest first. Tensors go to the devices and dtypes of the parameters they are for.
+    Every file that is used is compared with its digest first. Tensors go to the devices and dtypes of the parameters
+    they are for.
 
     Args:
         path: the run's folder, or one checkpoint's.
@@ -73,39 +74,42 @@ def load_checkpoint(
     """
     training = Training(model, optimizer, scheduler, scaler, ema, generators)
     training.parts()
-    rule = checked_best(best)
+    rule, randomness = checked_best(best), optimizer is not None if rng is None else rng
     root = os.path.abspath(os.path.expanduser(os.fspath(path)))
     for tries in range(_TRIES):
         checkpoint = _chosen_by_all(root, which, rule, training)
         try:
-            saved = _read(checkpoint, training)
+            saved = _read(checkpoint, training, randomness)
         except (DigestError, FormatError) as error:
             if not os.path.isdir(checkpoint.path) and tries + 1 < _TRIES:
                 continue  # a writer that keeps the last few removed it while it was read
             raise _with_advice(error, checkpoint, alone=checkpoint.path == root) from None
-        restore(saved, training, strict=strict, randomness=optimizer is not None if rng is None else rng)
+        restore(saved, training, strict=strict)
         return replace(checkpoint, extra=saved.extra)
     raise AssertionError("the last try returns or raises")
 
 
-def verify(checkpoint: TrainingCheckpoint) -> None:
+def verify(checkpoint: TrainingCheckpoint, *, unused: Collection[str] = ()) -> None:
     """Compare every file with its digest.
+
+    Args:
+        unused: files that need only be there, with their size.
 
     Raises:
         DigestError: other bytes, or a file less. The file is named.
     """
     with ThreadPoolExecutor(2) as pool:
-        for fault in pool.map(lambda name: _fault(checkpoint, name), checkpoint.files):
+        for fault in pool.map(lambda name: _fault(checkpoint, name, hashed=name not in unused), checkpoint.files):
             if fault:
                 raise DigestError(f"{checkpoint.path} is damaged: {fault}")
 
 
-def _fault(checkpoint: TrainingCheckpoint, name: str) -> str:
+def _fault(checkpoint: TrainingCheckpoint, name: str, *, hashed: bool) -> str:
     path, file = os.path.join(checkpoint.path, name), checkpoint.files[name]
     try:
         if os.stat(path).st_size != file.size:
             return f"{name} has {os.stat(path).st_size} bytes, not {file.size}"
-        return "" if digest_of(path) == file.sha256 else f"{name} has other bytes than were written"
+        return "" if not hashed or digest_of(path) == file.sha256 else f"{name} has other bytes than were written"
     except (OSError, ValueError) as error:
         return f"{name}: {getattr(error, 'strerror', None) or error}"
 
@@ -201,47 +205,71 @@ def _with_advice(error: CheckpointError, damaged: TrainingCheckpoint, *, alone: 
     return type(error)(error.message, asked=error.asked, found=error.found, fix=fix)
 
 
-def _read(checkpoint: TrainingCheckpoint, training: Training) -> Saved:
-    """Everything in a verified checkpoint. The weights are mapped, the rest is in memory."""
+def _read(checkpoint: TrainingCheckpoint, training: Training, randomness: bool) -> Saved:
+    """What is asked for, out of files that were compared with their digests. The weights are mapped."""
     where = checkpoint.path
-    together = SHARDS in checkpoint.files or training.sharded
-    if together:  # these bring torch.distributed.checkpoint
+    tensors, weights = {}, {}
+    if SHARDS in checkpoint.files or training.sharded:  # these bring torch.distributed.checkpoint
         from zoo.checkpoints.training.agreement import agreed
         from zoo.checkpoints.training.sharded import own_structure, read_pieces
 
         agreed(lambda: verify(checkpoint))
         weights, tensors = read_pieces(checkpoint, training)
-    else:
-        verify(checkpoint)
-        tensors = read_tensors(os.path.join(where, TENSORS), mapped=False).tensors
+        structure = own_structure(_structure(where), where, resumes=training.optimizer is not None)
+        return _as_saved(where, _wanted(structure, training, randomness, where), weights, TreeReader(tensors, where))
+    verify(checkpoint, unused=(WEIGHTS, TENSORS))
+    structure = _wanted(_structure(where), training, randomness, where)
+    used = {WEIGHTS: training.model is not None, TENSORS: holds_tensors(structure)}
+    verify(checkpoint, unused=[name for name in checkpoint.files if not used.get(name)])
+    if used[WEIGHTS]:
         weights = read_tensors(os.path.join(where, WEIGHTS)).tensors
-    try:
-        with open(os.path.join(where, STRUCTURE), "rb") as file:
-            structure = json.loads(file.read())
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"{where}/{STRUCTURE} cannot be read: {error}") from None
-    if together:
-        structure = own_structure(structure, where, resumes=training.optimizer is not None)
+    if used[TENSORS]:
+        tensors = read_tensors(os.path.join(where, TENSORS)).tensors
     return _as_saved(where, structure, weights, TreeReader(tensors, where))
 
 
-def _as_saved(where: str, structure: Any, weights: Mapping[str, Any], trees: TreeReader) -> Saved:
+def _structure(where: str) -> Any:
+    try:
+        with open(os.path.join(where, STRUCTURE), "rb") as file:
+            return json.loads(file.read())
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(f"{where}/{STRUCTURE} cannot be read: {error}") from None
+
+
+def _wanted(structure: Any, training: Training, randomness: bool, where: str) -> dict[str, Any]:
+    """The trees without what nobody asks for; its name stays, with None. Raises `FormatError`."""
+    parts, generators = training.parts(), training.generators or {}
+    try:
+        return {
+            "model": structure["model"] if training.model is not None else None,
+            "parts": {name: entry if name in parts else None for name, entry in structure["parts"].items()},
+            "generators": {n: entry if n in generators else None for n, entry in structure["generators"].items()},
+            "random": structure["random"] if randomness else None,
+            "extra": structure["extra"],
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{where}/{STRUCTURE} is damaged: {type(error).__name__}: {error}") from None
+
+
+def _as_saved(where: str, structure: dict[str, Any], weights: Mapping[str, Tensor], trees: TreeReader) -> Saved:
     """Trees and weights put together. Raises `FormatError`."""
     try:
-        others = trees.read(structure["model"]["others"])
-        parts = {
-            name: {"type": entry["type"], "parameters": entry.get("parameters"), "state": trees.read(entry["state"])}
-            | ({"versions": trees.read(entry["versions"])} if "versions" in entry else {})
-            for name, entry in structure["parts"].items()
-        }
+        model = structure["model"]
+        others = {"state": {}, "versions": {}} if model is None else trees.read(model["others"])
+        own = {name: tensor.clone() if is_extra_state(name) else tensor for name, tensor in weights.items()}
         return Saved(
             where=where,
-            model={**weights, **others["state"]},
+            model={**own, **others["state"]},
             versions=others["versions"],
-            parts=parts,
+            parts={name: entry and _part(entry, trees) for name, entry in structure["parts"].items()},
             random=trees.read(structure["random"]),
             generators={name: trees.read(entry) for name, entry in structure["generators"].items()},
             extra=trees.read(structure["extra"]),
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise FormatError(f"{where}/{STRUCTURE} is damaged: {type(error).__name__}: {error}") from None
+
+
+def _part(entry: Mapping[str, Any], trees: TreeReader) -> dict[str, Any]:
+    part = {"type": entry["type"], "parameters": entry.get("parameters"), "state": trees.read(entry["state"])}
+    return part | ({"versions": trees.read(entry["versions"])} if "versions" in entry else {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,13 +23,14 @@ from zoo.errors import LoadError, OptionError
 class Saved(NamedTuple):
     """What a checkpoint holds, read back.
 
-    model: its whole state. versions: of its modules. parts: by name, `type`, `state` and what else was noted.
+    model: its whole state. versions: of its modules. parts: by name, `type`, `state` and what else was noted. Of a part
+    or a generator that nobody asks for there is the name, with None; random is None too, then.
     """
 
     where: str
     model: dict[str, Any]
     versions: dict[str, Any]
-    parts: dict[str, dict[str, Any]]
+    parts: dict[str, dict[str, Any] | None]
     random: dict[str, Any] | None
     generators: dict[str, Any]
     extra: Any
@@ -41,12 +42,12 @@ class _Change(NamedTuple):
     undo: Callable[[], object]
 
 
-def restore(saved: Saved, training: Training, *, strict: bool, randomness: bool) -> None:
+def restore(saved: Saved, training: Training, *, strict: bool) -> None:
     """Put a checkpoint's state into live objects, in place: all of them or none.
 
     Args:
         training: those to restore; None is left out. strict: whether a model's names must match, and, with an
-            optimizer, everything that was saved must be taken. randomness: whether the global generators go on too.
+            optimizer, everything that was saved must be taken.
 
     Raises:
         LoadError: something saved does not fit what is there. OptionError: something that was saved is not asked for,
@@ -55,7 +56,7 @@ def restore(saved: Saved, training: Training, *, strict: bool, randomness: bool)
     parts, generators = training.parts(), training.generators or {}
     _check_asked(saved, parts, generators, everything=strict and "optimizer" in {n.partition("[")[0] for n in parts})
     names = parameter_names(training.model)
-    changes = [_part_change(name, part, saved.parts[name], names, strict) for name, part in parts.items()]
+    changes = [_part_change(name, part, saved.parts[name] or {}, names, strict) for name, part in parts.items()]
     if training.model is not None:
         model = bare(training.model)
         changes.append(_module_change("model", model, saved.model, saved.versions, strict))
@@ -64,7 +65,7 @@ def restore(saved: Saved, training: Training, *, strict: bool, randomness: bool)
     _apply(changes, saved.where)
     for name, generator in generators.items():
         set_generator_state(generator, saved.generators[name])
-    if randomness and saved.random is not None:
+    if saved.random is not None:
         set_random_state(saved.random)
 
 
@@ -93,15 +94,22 @@ def _apply(changes: Sequence[_Change], where: str) -> None:
             done.append(change)
             change.apply()
     except BaseException as error:
-        for change in reversed(done):
-            change.undo()
+        stuck = [change.what for change in reversed(done) if not _undone(change)]
         if not isinstance(error, Exception):
             raise
-        what = done[-1].what
+        left = f"the {', '.join(stuck)} did not take the state it had either" if stuck else "nothing was changed"
         raise LoadError(
-            f"the {what} does not take the state in {where}; nothing was changed",
+            f"the {done[-1].what} does not take the state in {where}; {left}",
             found=f"{type(error).__name__}: {str(error)[:300]}",
         ) from error
+
+
+def _undone(change: _Change) -> bool:
+    try:
+        change.undo()
+    except Exception:  # whatever an object of the caller's raises; the others are still undone
+        return False
+    return True
 
 
 def _part_change(
@@ -120,7 +128,7 @@ def _part_change(
     if isinstance(part, torch.optim.Optimizer):
         _check_optimizer(name, part, entry, names)
         return _Change(name, lambda: _load_optimizer(part, entry), _undo_optimizer(part))
-    before = copy.deepcopy(part.state_dict())
+    before = _own_copy(part.state_dict())
     if isinstance(before, Mapping) and isinstance(state, Mapping) and before.keys() != state.keys():
         differing = ", ".join(sorted(map(str, before.keys() ^ state.keys()))[:6])
         raise LoadError(f"the {name} does not fit the one saved; nothing was changed", found=f"differing: {differing}")
@@ -154,6 +162,8 @@ def _row_text(row: Sequence[Any]) -> str:
 def _load_optimizer(optimizer: torch.optim.Optimizer, entry: Mapping[str, Any]) -> None:
     """Load, every state in its exact dtype where the parameter has kept its own; torch alone casts to that."""
     optimizer.load_state_dict(entry["state"])
+    if not {"state", "param_groups"} <= entry["state"].keys():
+        return  # a class of the caller's keeps it in its own way, and casts as it likes
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     numbers = [number for group in entry["state"]["param_groups"] for number in group["params"]]
     rows = entry["parameters"]
@@ -168,7 +178,13 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, entry: Mapping[str, Any]) 
 
 
 def _undo_optimizer(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
-    """Loading makes new groups and new state beside the old ones; undoing puts the very old ones back."""
+    """Loading makes new groups and new state beside the old ones; undoing puts the very old ones back.
+
+    What a class with a `load_state_dict` of its own holds beside those, only that method knows.
+    """
+    if type(optimizer).load_state_dict is not torch.optim.Optimizer.load_state_dict:
+        before = {"state": _own_copy(optimizer.state_dict()), "parameters": parameter_rows(optimizer, {})}
+        return lambda: _load_optimizer(optimizer, before)
     state, groups = optimizer.state, optimizer.param_groups
     kept = [dict(group) for group in groups]
 
@@ -205,7 +221,8 @@ def _check_module(name: str, mine: Mapping[str, Any], state: Mapping[str, Any], 
             found=_some(unexpected) and f"not in the {name}: {_some(unexpected)}",
             fix="the model as it was when it was saved, or strict=False to load what fits",
         )
-    shapes = [key for key in sorted(mine.keys() & state.keys()) if _shape(mine[key]) != _shape(state[key])]
+    both = [key for key in sorted(mine.keys() & state.keys()) if not is_extra_state(key)]
+    shapes = [key for key in both if _shape(mine[key]) != _shape(state[key])]
     if shapes:
         key = shapes[0]
         raise LoadError(
@@ -214,6 +231,16 @@ def _check_module(name: str, mine: Mapping[str, Any], state: Mapping[str, Any], 
             found=f"{key} {_shape(state[key])}",
             fix="the model as it was when it was saved",
         )
+
+    if any(isinstance(mine[key], Tensor) and mine[key].is_meta for key in both):
+        raise LoadError(
+            f"the {name} has no data to load into: it is on the meta device", fix=f"{name}.to_empty(device=…) first"
+        )
+
+
+def is_extra_state(name: str) -> bool:
+    """Whether that is what a module's `get_extra_state` gave. It may have any shape: `set_extra_state` decides."""
+    return name.rpartition(".")[2] == "_extra_state"
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:
@@ -225,6 +252,19 @@ def _shape(value: Any) -> tuple[int, ...] | str:
 def _some(names: set[str]) -> str:
     shown = sorted(names)[:4]
     return ", ".join(shown) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _own_copy(state: Any) -> Any:
+    """A deep copy. A tensor with a graph, which torch does not copy so, is copied without it."""
+    return copy.deepcopy(state, {id(t): t.detach().clone() for t in _tensors_in(state) if not t.is_leaf})
+
+
+def _tensors_in(state: Any) -> Iterator[Tensor]:
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping | list | tuple):
+        for item in state.values() if isinstance(state, Mapping) else state:
+            yield from _tensors_in(item)
 
 
 def _kept(value: Any) -> Any:

@@ -180,6 +180,15 @@ def structure_text(structure: Mapping[str, Any]) -> bytes:
     return json.dumps(structure, separators=(",", ":"), allow_nan=False).encode()
 
 
+def holds_tensors(structure: Any) -> bool:
+    """Whether a tree as plain JSON mentions any tensor or array."""
+    if isinstance(structure, list):
+        return any(map(holds_tensors, structure))
+    if isinstance(structure, dict):
+        return not structure.keys().isdisjoint(("$tensor", "$array")) or any(map(holds_tensors, structure.values()))
+    return False
+
+
 def tensor_place(tensor: Tensor) -> object:
     """Equal for tensors that are one and the same data, as tied weights are."""
     if tensor.layout != torch.strided or is_sharded(tensor) or not tensor.numel():
