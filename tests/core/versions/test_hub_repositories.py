@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from huggingface_hub import HfApi, errors
 from registered_models import Pebble, pebble, register, value_of
 
 import zoo
@@ -274,6 +277,59 @@ def test_what_does_not_pass_leaves_nothing_and_can_be_done_again(
     assert caught.value.fix
     assert not [name for name in (files(hub) if "lab/pets" in hub.repos else ()) if name.startswith(("m/", "zoo"))]
     assert registry.push("m", REPO).added == ("local/m@1.0.0",)
+
+
+def lose_the_answer(monkeypatch: pytest.MonkeyPatch, *, after: Callable[[], object] = lambda: None) -> None:
+    """The next commit is made, and its answer does not arrive."""
+    real = HfApi.create_commit
+    lost: list[int] = []
+
+    def create_commit(*arguments: Any, **more: Any) -> Any:
+        done = real(*arguments, **more)
+        if not lost:
+            lost.append(1)
+            after()
+            raise errors.HTTPError("Read timed out.")  # type: ignore[attr-defined]  # re-exported without saying so
+        return done
+
+    monkeypatch.setattr(HfApi, "create_commit", create_commit)
+
+
+def test_a_commit_whose_answer_is_lost_is_found(
+    hub: LoopbackHub, registry: zoo.ModelRegistry, there: zoo.ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(registry, "1.0.0")
+    lose_the_answer(monkeypatch)
+    pushed = registry.push("m", REPO)
+    assert pushed.added == ("local/m@1.0.0",)
+    assert pushed.place == f"{REPO}@{hub.repos['lab/pets'].branches['main']}"
+    assert there.pull(pushed.place).added == ("local/m@1.0.0",)
+
+
+def test_a_commit_whose_answer_is_lost_is_found_under_somebody_elses(
+    hub: LoopbackHub, registry: zoo.ModelRegistry, there: zoo.ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(registry, "1.0.0")
+    register(there, "2.0.0")
+    lose_the_answer(monkeypatch, after=lambda: there.push("m", REPO))
+    assert registry.push("m", REPO).added == ("local/m@1.0.0",)
+    assert {"m/1.0.0/record.json", "m/2.0.0/record.json"} <= files(hub).keys()
+
+
+def test_where_nobody_says_whether_a_commit_is_there_nothing_else_is_claimed(
+    hub: LoopbackHub, registry: zoo.ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(registry, "1.0.0")
+
+    def unplugged(*arguments: Any, **more: Any) -> Any:
+        raise OSError("the cable is out")
+
+    with monkeypatch.context() as patched:
+        lose_the_answer(patched, after=lambda: patched.setattr(HfApi, "repo_info", unplugged))
+        with pytest.raises(zoo.SourceError, match="not known whether the push to hf://lab/pets@main arrived") as caught:
+            registry.push("m", REPO)
+    assert "the same command again" in str(caught.value)
+    assert registry.push("m", REPO).unchanged == ("local/m@1.0.0",)
 
 
 def test_an_upload_that_arrives_damaged_is_not_committed(hub: LoopbackHub, registry: zoo.ModelRegistry) -> None:

@@ -2,6 +2,7 @@
 
 A push is one commit on top of the one that was looked at. Where somebody else was faster, it is looked at anew: what is
 in the repository already is never overwritten, neither by another machine's version nor by another order of pushing.
+Where the answer to a commit is lost, the branch tells whether it is there.
 What goes over the network goes through the Hub's own client, with its endpoint, its token and its uploads.
 """
 
@@ -107,16 +108,24 @@ def push(shelf: Shelf, what: What, repository: str, *, every: bool, private: boo
     if offline():
         raise OfflineError("the network is switched off", asked=str(place), fix="unset ZOO_OFFLINE and HF_HUB_OFFLINE")
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
+    unanswered: Transfer | None = None
     for attempt in range(_TRIES):
+        plan: _Plan | None = None
         try:
             head = _head(api, place, private)
             plan = _plan(api, shelf, chosen, place._replace(revision=head), aliases=aliases)
             if plan.operations:
+                unanswered = None  # not there, and since the branch moved on it never will be
                 head = _committed(api, place, plan, head)
-            return replace(plan.done, place=str(place._replace(revision=head)))
+            return replace(unanswered or plan.done, place=str(place._replace(revision=head)))
         except _CLIENT_ERRORS as error:
-            if _status(error) not in _MOVED_ON or attempt + 1 == _TRIES:
-                raise _told(place, error) from error
+            again = _status(error) in _MOVED_ON
+            if plan is not None and plan.operations and _is_open(error):
+                now = _head_now(api, place)
+                again = now not in (None, head)
+                unanswered = None if now == head else plan.done
+            if not again or attempt + 1 == _TRIES:
+                raise _unknown(place, error) if unanswered else _told(place, error) from error
             time.sleep(random.uniform(0, 0.1 * 2**attempt))
     raise AssertionError  # the last try returns or raises
 
@@ -158,6 +167,14 @@ def _head(api: HfApi, place: Place, private: bool | None) -> str:
         api.create_repo(place.repo, private=private, exist_ok=True)
         found = api.repo_info(place.repo, revision=place.revision)
     return str(found.sha)
+
+
+def _head_now(api: HfApi, place: Place) -> str | None:
+    """The commit that a branch is at; None where nobody answers."""
+    try:
+        return str(api.repo_info(place.repo, revision=place.revision).sha)
+    except _CLIENT_ERRORS:
+        return None
 
 
 def _plan(api: HfApi, shelf: Shelf, chosen: Chosen, at: Place, *, aliases: bool) -> _Plan:
@@ -262,11 +279,31 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-def _told(place: Place, error: Exception) -> CheckpointError:
-    """A client's error in our words."""
-    status, said = _status(error), f"{type(error).__name__}: {error}".splitlines()[0][:200]
+def _is_open(error: Exception) -> bool:
+    """Whether the Hub may have done what was asked: its answer was lost, or comes from something in front of it."""
+    status = _status(error)
+    return status is None or status >= 500
+
+
+def _said(error: Exception) -> str:
+    said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     with suppress(AttributeError):
         said = str(error.server_message or said)  # type: ignore[attr-defined]  # only HTTP errors have it
+    return said
+
+
+def _unknown(place: Place, error: Exception) -> CheckpointError:
+    """The error where a commit got no answer, and nobody says whether it is there."""
+    return SourceError(
+        f"it is not known whether the push to {place} arrived: {_said(error)}",
+        asked=str(place),
+        fix="the same command again: what is there already is not pushed twice, and nothing is overwritten",
+    )
+
+
+def _told(place: Place, error: Exception) -> CheckpointError:
+    """A client's error in our words."""
+    status, said = _status(error), _said(error)
     fix = "try again; what has arrived is not sent twice"
     if isinstance(error, errors.RevisionNotFoundError):
         why, fix = f"it has no branch {place.revision!r}", f"hf://{place.repo}"
@@ -280,4 +317,5 @@ def _told(place: Place, error: Exception) -> CheckpointError:
         why, fix = f"the Hub does not take it: {said}", "hf://org/repo"
     else:
         why = f"HTTP {status}: {said}" if status else said
-    return SourceError(f"nothing was pushed to {place}: {why}", asked=str(place), fix=fix)
+    so_far = " so far" if _is_open(error) else ""  # a commit may still be under way
+    return SourceError(f"nothing was pushed to {place}{so_far}: {why}", asked=str(place), fix=fix)

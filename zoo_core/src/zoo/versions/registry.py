@@ -288,7 +288,8 @@ class ModelRegistry:
 
         Raises:
             ZooError: the repository has another version of that name and number.
-            SourceError: it cannot be reached, or not be written by you; nothing of the push is there then.
+            SourceError: it cannot be reached, or not be written by you; nothing of the push is there then, or the
+                message says that it is not known, and the same call again is safe.
             OfflineError, NotFoundError, CheckpointError: the network is off; no such version; its weights are damaged.
         """
         from zoo.versions.hub_repositories import push
