@@ -66,8 +66,11 @@ def test_saving_in_the_middle_of_an_epoch_does_not_change_the_run(tmp_path: Path
 class Drawing(zoo.Classifier):
     """Draws from every source when it is built."""
 
+    built = 0
+
     def __init__(self, config: zoo.ModelConfig) -> None:
         super().__init__(config)
+        Drawing.built += 1
         self.fc = nn.Linear(3, 2)
         self.drawn = random.random() + float(np.random.random()) + torch.rand(1).item()
 
@@ -80,6 +83,25 @@ def test_saving_a_zoo_model_builds_one_more_of_it_and_still_draws_nothing(tmp_pa
     assert torch.equal(before[0], after[0])
     assert before[1] == after[1]
     assert str(before[2]) == str(after[2])
+
+
+def test_a_zoo_model_is_built_once_more_for_its_first_save_and_when_it_has_changed(tmp_path: Path) -> None:
+    model, other = Drawing(), Drawing()
+    texts = []
+    for epoch, built in enumerate((1, 0, 1, 0, 1)):
+        if epoch == 2:
+            model.label_space = zoo.LabelSpace(name="pets", names=("cat", "dog"))
+        if epoch == 4:
+            model = other
+        before = Drawing.built
+        saved = zoo.save_checkpoint(model, None, epoch, path=tmp_path)
+        assert Drawing.built - before == built, epoch
+        texts.append((Path(saved.path) / "config.json").read_text())
+    assert texts[0] == texts[1] == texts[4] != texts[2] == texts[3]
+    model.fc = nn.Linear(3, 4)
+    for epoch in (6, 7):
+        with pytest.warns(UserWarning, match="cannot build a model from it"):
+            assert "config.json" not in zoo.save_checkpoint(model, None, epoch, path=tmp_path).files
 
 
 def test_the_call_of_the_mission_runs_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,17 @@ class Contents(NamedTuple):
         return self._replace(weights=_copied(self.weights, copies), tensors=_copied(self.tensors, copies))
 
 
+class _Description(NamedTuple):
+    """A model's description as JSON, or why there is none, and what it was made of: frozen records, names, shapes."""
+
+    made_of: tuple[Any, ...]
+    text: str | None
+    fault: str
+
+
+_DESCRIBED: WeakKeyDictionary[nn.Module, _Description] = WeakKeyDictionary()
+
+
 def capture(training: Training, extra: Any) -> Contents:
     """What a save of these objects, at this moment, holds. The tensors are the live ones.
 
@@ -118,9 +130,7 @@ def capture(training: Training, extra: Any) -> Contents:
         },
         "extra": trees.add(extra, "extra"),
     }
-    config = None if training.sharded else _config(model)  # a sharded model's class is torch's
-    if config is not None:
-        set_random_state(randomness)  # describing a model builds it once more
+    config = None if training.sharded else _config(model, weights, randomness)  # a sharded model's class is torch's
     return Contents(weights, _metadata(model), config, trees.tensors, structure)
 
 
@@ -186,18 +196,32 @@ def _part(trees: TreeWriter, name: str, part: Stateful, model: nn.Module) -> dic
     return entry | {"state": trees.add(part.state_dict(), name)}
 
 
-def _config(model: nn.Module) -> str | None:
+def _config(model: nn.Module, weights: Mapping[str, Tensor], randomness: Mapping[str, Any]) -> str | None:
+    """The description of a zoo model; made anew only where what it is made of is not what it was at the last save."""
     describe: Callable[[str], dict[str, Any]] | None = getattr(model, "description", None)
     if not callable(describe):
         return None
-    try:
-        return json.dumps(describe(NATIVE), indent=1, sort_keys=True) + "\n"
-    except Exception as error:  # a class of the caller's is built once more for it, and whatever that raises
-        what = error.message if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
+    made_of = (
+        repr(getattr(model, "config", None)),
+        *(getattr(model, word, None) for word in ("input_spec", "label_space", "provenance")),
+        {name: tuple(tensor.shape) for name, tensor in weights.items()},
+    )
+    known = _DESCRIBED.get(model)
+    if known is None or known.made_of != made_of:
+        try:
+            known = _Description(made_of, json.dumps(describe(NATIVE), indent=1, sort_keys=True) + "\n", "")
+        except Exception as error:  # a class of the caller's is built once more for it, and whatever that raises
+            what = error.message if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
+            known = _Description(made_of, None, what)
+        finally:
+            set_random_state(randomness)  # what was built may have drawn
+        _DESCRIBED[model] = known
+    if known.fault:
         warnings.warn(
-            f"the checkpoint will resume this run, but zoo.create() cannot build a model from it: {what}", stacklevel=5
+            f"the checkpoint will resume this run, but zoo.create() cannot build a model from it: {known.fault}",
+            stacklevel=5,
         )
-        return None
+    return known.text
 
 
 def _metadata(model: nn.Module) -> dict[str, str]:
