@@ -453,6 +453,27 @@ def test_a_folder_and_a_file_of_ones_own_are_held_to_their_bytes(
     assert {d.ref for d in check(written)} == {"file://saved", "file://mine.safetensors"}
 
 
+@pytest.mark.parametrize("spelling", ["./sh/model.safetensors.index.json", "./sh", "absolute"])
+def test_every_shard_of_a_file_of_ones_own_is_held_however_the_file_is_spelt(
+    acme: Acme, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    zoo.create("acme/tiny").save_pretrained(tmp_path / "sh", max_shard_size="100B")
+    index, *shards = sorted((tmp_path / "sh").glob("model*"), key=lambda path: path.suffix != ".json")
+    assert len(shards) > 1
+    monkeypatch.chdir(tmp_path)
+    acme.publish(sha256="0" * 64)
+    in_force(lock, monkeypatch, f"file://{index}", "acme/tiny")
+    named = f"file://{index}" if spelling == "absolute" else spelling
+    assert zoo.create("acme/tiny", checkpoint=named).load_report.ok
+    for shard in shards:
+        before = shard.read_bytes()
+        shard.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        with pytest.raises((zoo.LockError, zoo.DigestError)):
+            zoo.create("acme/tiny", checkpoint=named)
+        shard.write_bytes(before)
+    assert zoo.create("acme/tiny", checkpoint=named).load_report.ok
+
+
 def test_the_parts_of_a_composed_model_are_references_of_their_own(
     acme: Acme, hub: LoopbackHub, lock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

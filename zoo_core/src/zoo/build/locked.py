@@ -157,7 +157,7 @@ def _own_as_locked(lock: Lock, weights: CheckpointSpec) -> CheckpointSpec:
         raise _absent(source, source)
     if here:
         _check_here(source, here, entry.files[0])
-        return weights
+    # By the locked spelling the shards of an index are found in the lock, and every file is checked as it is opened.
     return _held(source, weights, entry.files[0], lock)
 
 
