@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import stat
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 from registered_models import pebble, register
 
 import zoo
-from zoo.versions import archives, portable
+from zoo.checkpoints import carried
+from zoo.versions import portable
 
 FOLDER = "m/1.0.0"
 
@@ -328,8 +330,53 @@ def test_what_would_not_be_read_back_is_not_written(
     assert not [path for path in os.listdir(tmp_path) if path.startswith((".zoo", "x"))]
 
 
-def test_an_archive_of_more_members_than_any_export_has_is_refused(
-    exported: Path, there: zoo.ModelRegistry, monkeypatch: pytest.MonkeyPatch
+def many_members(path: Path, count: int) -> None:
+    """A zip that lists one small member again and again, as little as the format allows for each."""
+    name = b"00000000"
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, len(name), 0) + name
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0)
+    listed = b"".join(entry + b"%08x" % number for number in range(count))
+    at = len(local)
+    end = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(listed), at)
+    end += struct.pack("<4sIQI", b"PK\6\7", 0, at + len(listed), 1)
+    end += struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    path.write_bytes(local + listed + end)
+
+
+def test_an_archive_of_more_members_than_any_export_has_is_refused_before_they_are_read(
+    there: zoo.ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "_MAX_MEMBERS", 3)
-    refused(there, packed(exported), "more than 3 members")
+    many_members(tmp_path / "many.zip", 160_000)
+    monkeypatch.setattr(zipfile, "ZipInfo", None)  # nothing is made of any member
+    refused(there, tmp_path / "many.zip", "its list of contents is too long")
+
+
+def test_an_archive_of_so_many_members_is_not_written(
+    registry: zoo.ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(registry, "1.0.0")
+    monkeypatch.setattr(carried, "MAX_LIST", 300)
+    with pytest.raises(zoo.FormatError, match="would not be read back"):
+        registry.export("m", tmp_path / "x.zip")
+    assert not list(tmp_path.glob(".zoo*")) + list(tmp_path.glob("x*"))
+    registry.export("m", tmp_path / "x")
+
+
+def test_a_pipe_for_an_archive_is_refused_and_nobody_waits_for_it(there: zoo.ModelRegistry, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.zip")
+    refused(there, tmp_path / "x.zip", "is no file")
+
+
+def test_members_that_would_be_more_than_the_archive_are_refused(exported: Path, there: zoo.ModelRegistry) -> None:
+    whole = packed(exported).read_bytes()
+    at = whole.rindex(b"PK\5\6")
+    begin = int.from_bytes(whole[at + 16 : at + 20], "little")
+    listed, count = whole[begin:at], int.from_bytes(whole[at + 8 : at + 10], "little")
+    spellings = [listed.replace(f"{FOLDER}/".encode(), f"m/1.{number}.0/".encode()) for number in range(9)]
+    spellings = [text.replace(b"zoo-registry", b"zoo-registr%d" % number) for number, text in enumerate(spellings)]
+    end = bytearray(whole[at:])
+    for place, value in ((8, 9 * count), (10, 9 * count)):
+        end[place : place + 2] = value.to_bytes(2, "little")
+    end[12:16] = (9 * len(listed)).to_bytes(4, "little")
+    (exported.parent / "on-top.zip").write_bytes(whole[:begin] + b"".join(spellings) + end)
+    refused(there, exported.parent / "on-top.zip", "larger than itself")

@@ -7,11 +7,12 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from zoo.checkpoints.carried import Page
 from zoo.checkpoints.store import CHUNK
 from zoo.errors import DigestError, NotFoundError, OptionError
 from zoo.versions import selection
 from zoo.versions.addresses import Address, checked_name
-from zoo.versions.archives import Page, write_export
+from zoo.versions.archives import write_export
 from zoo.versions.portable import (
     CONFIG,
     CONTENTS,
