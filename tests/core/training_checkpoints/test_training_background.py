@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.checkpoints.training import saving
+from zoo.checkpoints.training import commit, saving
 
 
 @pytest.fixture
@@ -107,6 +108,27 @@ def test_the_saver_keeps_the_best_and_the_last(tmp_path: Path) -> None:
         for epoch, loss in enumerate([0.5, 0.1, 0.3, 0.2]):
             saver.save(nn.Linear(1, 1), None, epoch, {"loss": loss})
     assert sorted(os.listdir(tmp_path)) == ["epoch-0001", "epoch-0003"]
+
+
+def test_a_forked_child_leaves_its_parent_s_save_alone_and_saves_its_own(tmp_path: Path, gate: threading.Event) -> None:
+    saver, model, slow = zoo.CheckpointSaver(tmp_path, background=True), nn.Linear(1, 1), saving.write_file
+    saver.save(model, None, 1)
+
+    def child() -> None:
+        torch.set_num_threads(1)
+        saving.write_file = commit.write_file
+        assert saver.wait() is None
+        saver.save(model, None, 2)
+        saver.close()
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert saving.write_file is slow
+    gate.set()
+    saver.close()
+    assert sorted(c.epoch for c in zoo.list_checkpoints(tmp_path)) == [1, 2]
 
 
 ENDS = """

@@ -15,6 +15,7 @@ from torch import nn
 from training_runs import Run
 
 import zoo
+from zoo.checkpoints.training import folders
 from zoo.checkpoints.training.folders import File, list_checkpoints, record_text
 
 
@@ -58,6 +59,17 @@ def test_the_record_says_what_it_is(tmp_path: Path) -> None:
         name: os.path.getsize(os.path.join(checkpoint.path, name)) for name in listed.files
     }
     assert str(listed) == "epoch-0003-step-000120: top1 0.5, loss inf, other nan"
+
+
+def test_a_listed_checkpoint_and_a_file_address_are_paths_too(tmp_path: Path) -> None:
+    model, folder = nn.Linear(1, 1), tmp_path / "my run"
+    zoo.save_checkpoint(model, None, 3, path=f"file://{folder}")
+    (listed,) = zoo.list_checkpoints(folder)
+    assert os.fspath(listed) == listed.path
+    for path in (listed, f"file://{folder}", f"file://{folder}".replace(" ", "%20")):
+        other = nn.Linear(1, 1)
+        assert zoo.load_checkpoint(path, other).epoch == 3
+        assert torch.equal(other.weight, model.weight)
 
 
 # Which is which
@@ -118,6 +130,40 @@ def test_a_best_that_nobody_can_tell_is_an_error(tmp_path: Path) -> None:
         zoo.load_checkpoint(tmp_path, which="best", best="top1")
     with pytest.raises(zoo.NotFoundError, match="no checkpoint"):
         zoo.load_checkpoint(tmp_path, which="best", best=("loss", "min"))
+
+
+@pytest.mark.parametrize(("best", "fix"), [("top-1", "'top1'"), (("loss", "min"), "nan")])
+def test_a_best_that_is_no_metric_of_the_run_is_refused_before_anything_is_written(
+    best: str | tuple[str, str], fix: str, tmp_path: Path
+) -> None:
+    with pytest.raises(zoo.OptionError, match="not among the metrics") as caught:
+        saved(tmp_path, 1, {"top1": 0.5}, best=best, keep_last=1)
+    assert fix in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_a_metric_that_is_not_measured_every_time_is_no_reason_not_to_save(tmp_path: Path) -> None:
+    for epoch, metrics in enumerate(({}, {"m": 0.3, "loss": 1}, {"loss": 0.5}, {"m": 0.2}, {"loss": 0.1})):
+        saved(tmp_path, epoch, metrics, best="m", keep_last=1)
+    assert names(tmp_path) == ["epoch-0001", "epoch-0004"]
+
+
+def test_a_record_is_read_once_and_again_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, reads = folders.read_record, []
+    monkeypatch.setattr(folders, "SETTLED", -1.0)
+    monkeypatch.setattr(folders, "read_record", lambda folder: reads.append(os.path.basename(folder)) or read(folder))
+    for epoch in range(3):
+        saved(tmp_path, epoch, {"m": epoch}, keep_last=9)
+    assert sorted(reads) == ["epoch-0000", "epoch-0001", "epoch-0002"]
+    for checkpoint in zoo.list_checkpoints(tmp_path):
+        checkpoint.metrics.clear()
+        checkpoint.files.clear()
+    assert [c.metrics for c in zoo.list_checkpoints(tmp_path)] == [{"m": 0}, {"m": 1}, {"m": 2}]
+    assert all(c.files for c in zoo.list_checkpoints(tmp_path))
+    assert len(reads) == 3
+    (tmp_path / "epoch-0001" / "checkpoint.json").write_text("{")
+    with pytest.warns(UserWarning, match="epoch-0001"):
+        assert [c.epoch for c in zoo.list_checkpoints(tmp_path)] == [0, 2]
 
 
 # What stays
@@ -199,6 +245,10 @@ def test_an_old_damaged_record_does_not_stop_the_run_and_is_never_removed(tmp_pa
     saved(tmp_path, 2, keep_last=1)
     assert zoo.load_checkpoint(tmp_path).epoch == 2
     assert names(tmp_path) == ["epoch-0001", "epoch-0002"]
+    with pytest.warns(UserWarning, match="left out") as warned:
+        assert [c.epoch for c in zoo.list_checkpoints(tmp_path)] == [2]
+    assert "epoch-0001" in str(warned[0].message)
+    assert warned[0].filename == __file__
     with pytest.raises(zoo.FormatError, match="epoch-0001"):
         zoo.load_checkpoint(tmp_path, which="epoch-0001")
 

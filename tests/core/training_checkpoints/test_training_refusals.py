@@ -240,6 +240,24 @@ def test_a_file_in_place_of_the_folder_and_a_folder_that_cannot_be_written_say_s
             zoo.load_checkpoint(path, nn.Linear(1, 1))
 
 
+def test_a_link_to_nothing_says_that_it_is_one(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(zoo.CheckpointError, match="a link to nothing"):
+        zoo.save_checkpoint(nn.Linear(1, 1), path=tmp_path / "run")
+
+
+@pytest.mark.parametrize("path", [b"run", None, 3])
+def test_what_is_no_path_is_an_option_error(path: Any) -> None:
+    for call in (
+        lambda: zoo.save_checkpoint(nn.Linear(1, 1), path=path),
+        lambda: zoo.CheckpointSaver(path),
+        lambda: zoo.load_checkpoint(path, nn.Linear(1, 1)),
+        lambda: zoo.list_checkpoints(path),
+    ):
+        with pytest.raises(zoo.OptionError, match="is a path"):
+            call()
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors", "state.json", "checkpoint.json"])
 def test_a_full_disk_leaves_what_was_there_and_nothing_else(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

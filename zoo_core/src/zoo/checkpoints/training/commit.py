@@ -43,7 +43,8 @@ def make_run_folder(root: str) -> None:
         return
     missing = root
     if os.path.lexists(root):
-        raise CheckpointError("a run needs a folder; this is a file", asked=root, fix='another place: path="…"')
+        what = "a file" if os.path.exists(root) else "a link to nothing"
+        raise CheckpointError(f"a run needs a folder; this is {what}", asked=root, fix='another place: path="…"')
     try:
         os.makedirs(root, exist_ok=True)
     except OSError as error:

@@ -13,9 +13,13 @@ import math
 import os
 import re
 import stat
+import time
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from torch import Tensor
 
@@ -28,6 +32,8 @@ WEIGHTS, CONFIG, TENSORS, STRUCTURE, SHARDS, RECORD = (
 )  # fmt: skip
 NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?(?:-again-(\d+))?")
 _TRIES = 50
+SETTLED = 2.0
+"""Seconds after which a file's times tell whether it has changed: a clock of files has coarse ticks."""
 Best = str | tuple[str, str]
 """A metric: its name, or its name with `max` or `min`."""
 
@@ -70,6 +76,9 @@ class TrainingCheckpoint:
         """Its folder's name in the run's folder."""
         return os.path.basename(self.path)
 
+    def __fspath__(self) -> str:
+        return self.path
+
     def __str__(self) -> str:
         shown = ", ".join(f"{name} {value:g}" for name, value in self.metrics.items())
         return f"{self.name}: {shown}" if shown else self.name
@@ -86,10 +95,26 @@ class Run(NamedTuple):
 def list_checkpoints(path: str | os.PathLike[str]) -> list[TrainingCheckpoint]:
     """The complete checkpoints of a run, in the order they were saved; none where there is no such folder.
 
-    Their records are read, not their tensors; a folder whose record is damaged is left out here, and named by
-    `load_checkpoint`.
+    Their records are read, not their tensors; a folder whose record is damaged is left out, with a warning that names
+    it. Raises `CheckpointError` where the folder cannot be read.
     """
-    return read_run(path).checkpoints
+    run = read_run(path)
+    if run.damaged:
+        faults = "; ".join(run.damaged[name] for name in sorted(run.damaged))
+        warnings.warn(f"left out of the checkpoints in {run.path}, since they are damaged: {faults}", stacklevel=2)
+    return run.checkpoints
+
+
+def run_path(path: str | os.PathLike[str]) -> str:
+    """The absolute path of a run's folder, or a checkpoint's; `file://…` is one too. Raises `OptionError`."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise OptionError("a run's folder is a path", asked=f"path={path!r}"[:100], fix='path="checkpoints/run"')
+    bare = text.removeprefix("file://")
+    plain = os.path.abspath(os.path.expanduser(bare))
+    if bare != text and not os.path.lexists(plain):
+        return os.path.abspath(os.path.expanduser(unquote(bare)))
+    return plain
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:
@@ -98,7 +123,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     A writer that keeps the last few may remove what was just listed, the newest of a moment ago too. So the folder is
     read until it was the same before and after.
     """
-    root = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    root = run_path(path)
     names = _names(root)
     for _ in range(_TRIES):
         run = _read(root, names)
@@ -124,7 +149,7 @@ def _read(root: str, names: set[str]) -> Run:
     for name in names:
         if is_ours(os.path.join(root, name)):
             try:
-                found.append(read_record(os.path.join(root, name)))
+                found.append(_record(os.path.join(root, name)))
             except FormatError as error:
                 if os.path.isdir(os.path.join(root, name)):  # else it was removed meanwhile
                     damaged[name] = error.message
@@ -137,9 +162,26 @@ def is_ours(folder: str) -> bool:
     try:
         if not stat.S_ISDIR(os.lstat(folder).st_mode):
             return False
-        return not {RECORD, STRUCTURE, TENSORS}.isdisjoint(os.listdir(folder))
+        return any(os.path.lexists(os.path.join(folder, name)) for name in (RECORD, STRUCTURE, TENSORS))
     except OSError:
         return False
+
+
+def _record(folder: str) -> TrainingCheckpoint:
+    """As `read_record`, which is slow for thousands; from memory where the file is as it was when it was read."""
+    try:
+        now = os.stat(os.path.join(folder, RECORD))
+    except OSError:
+        return read_record(folder)
+    if time.time() - max(now.st_mtime, now.st_ctime) < SETTLED:
+        return read_record(folder)
+    known = _remembered(folder, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+    return replace(known, metrics=dict(known.metrics), files=dict(known.files))  # the caller's own to change
+
+
+@lru_cache(maxsize=1 << 14)
+def _remembered(folder: str, *stamp: int) -> TrainingCheckpoint:
+    return read_record(folder)
 
 
 def read_record(folder: str) -> TrainingCheckpoint:

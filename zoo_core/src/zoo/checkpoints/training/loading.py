@@ -30,6 +30,7 @@ from zoo.checkpoints.training.folders import (
     is_ours,
     read_record,
     read_run,
+    run_path,
 )
 from zoo.checkpoints.training.randomness import Generator
 from zoo.checkpoints.training.restore import Saved, is_extra_state, restore
@@ -75,7 +76,7 @@ def load_checkpoint(
     training = Training(model, optimizer, scheduler, scaler, ema, generators)
     training.parts()
     rule, randomness = checked_best(best), optimizer is not None if rng is None else rng
-    root = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    root = run_path(path)
     for tries in range(_TRIES):
         checkpoint = _chosen_by_all(root, which, rule, training)
         try:

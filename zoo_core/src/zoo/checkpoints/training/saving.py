@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version as installed_version
 from os import PathLike
 from types import TracebackType
@@ -31,12 +32,15 @@ from zoo.checkpoints.training.folders import (
     checked_count,
     checked_metrics,
     next_sequence,
+    read_run,
     record_text,
+    run_path,
 )
 from zoo.checkpoints.training.randomness import Generator
 from zoo.checkpoints.training.retention import checked_keep, retire
 from zoo.checkpoints.training.trees import structure_text
 from zoo.checkpoints.writing import serialize
+from zoo.errors import OptionError
 
 
 def save_checkpoint(
@@ -68,7 +72,8 @@ def save_checkpoint(
         generators: random generators of your own by name, such as the data loader's.
         extra: whatever else the run needs: numbers, strings, tensors and arrays in dicts, lists and tuples.
         keep_last: how many of the last stay in the run's folder, with the best; None keeps all.
-        best: the metric that tells the best: `"top1"` for its highest value, `("loss", "min")` for its lowest.
+        best: the metric that tells the best: `"top1"` for its highest value, `("loss", "min")` for its lowest. Where
+            metrics are given, it has to be among them, or have been in a save before; NaN says it was not measured.
 
     Raises:
         OptionError: something that cannot be kept; its place is named, as `optimizer.param_groups[0].foo`.
@@ -113,7 +118,7 @@ class CheckpointSaver:
         best: Best | None = None,
         background: bool = False,
     ) -> None:
-        self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        self.path = run_path(path)
         self.keep_last, self.best = checked_keep(keep_last), checked_best(best)
         self.background = background
         self._writing: _Writing | None = None
@@ -141,6 +146,7 @@ class CheckpointSaver:
         self.wait()
         numbers = checked_count("epoch", epoch), None if step is None else checked_count("step", step)
         kept = checked_metrics(metrics)
+        self._check_best(kept)
         contents = capture(Training(model, optimizer, scheduler, scaler, ema, generators), extra)
         checkpoint = TrainingCheckpoint(
             path=self.path,
@@ -170,13 +176,31 @@ class CheckpointSaver:
             CheckpointError: the save in the background failed.
         """
         writing, self._writing = self._writing, None
-        if writing is not None:
+        if writing is not None and writing.process == os.getpid():  # after a fork, it is the parent's
             self._saved = writing.result()
         return self._saved
 
     def close(self) -> None:
         """Wait for the last save. Errors as for `wait`."""
         self.wait()
+
+    def _check_best(self, metrics: Mapping[str, float]) -> None:
+        """Refuse a rule for the best by a metric that neither this save has nor any before it: nothing would be kept.
+
+        A run that measures it now and then is no such run.
+        """
+        if self.best is None or not metrics or self.best[0] in metrics:
+            return
+        name = self.best[0]
+        if not any(name in checkpoint.metrics for checkpoint in read_run(self.path).checkpoints):
+            near = get_close_matches(name, metrics, n=1)
+            raise OptionError(
+                f"the best is chosen by {name!r}, which is not among the metrics",
+                asked=f"best={self.best!r}",
+                found=", ".join(metrics),
+                fix=(f"{near[0]!r}, or " if near else "")
+                + f'metrics={{"{name}": float("nan"), …}} where it was not measured',
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -216,6 +240,7 @@ class _Writing:
     """One save under way in a thread of its own, which the interpreter waits for when it ends."""
 
     def __init__(self, contents: Contents, checkpoint: TrainingCheckpoint, keep_last: int | None) -> None:
+        self.process = os.getpid()
         self._error: BaseException | None = None
         self._saved: TrainingCheckpoint | None = None
         self._thread = threading.Thread(
