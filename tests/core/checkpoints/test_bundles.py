@@ -19,9 +19,10 @@ import pytest
 from loopback_hub import LoopbackHub
 from zoo.checkpoints.bundles import BundledFile, bundled, take, write_folder, write_zip
 from zoo.checkpoints.collection import collect
+from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.sources import fetch, stored
-from zoo.checkpoints.store import Store
-from zoo.errors import CheckpointError, DigestError, FormatError
+from zoo.checkpoints.store import Blob, Store
+from zoo.errors import CheckpointError, DigestError, FormatError, SourceError
 
 DATA, OTHER = os.urandom(100_000), os.urandom(3_000)
 SHA, SHA_OTHER = (hashlib.sha256(data).hexdigest() for data in (DATA, OTHER))
@@ -51,6 +52,49 @@ def other(tmp_path: Path) -> Store:
 def everything(store: Store) -> list[str]:
     """Every file of a store."""
     return [os.path.join(root, name) for root, _, names in os.walk(store.root) for name in names]
+
+
+def test_a_file_of_ones_own_is_bundled_from_where_it_lies(store: Store, other: Store, tmp_path: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(DATA)
+    file = bundled([f"file://{own}"], fetch([f"file://{own}"], store=store))
+    write_folder(str(tmp_path / "bundle"), ["own"], [file], store)
+    take(str(tmp_path / "bundle"), other)
+    assert other.owns(SHA)
+    own.write_bytes(OTHER)
+    with pytest.raises(DigestError, match=r"own\.safetensors"):
+        write_folder(str(tmp_path / "another"), ["own"], [file], store)
+    own.unlink()
+    with pytest.raises(SourceError, match="no such file"):
+        write_folder(str(tmp_path / "another"), ["own"], [file], store)
+
+
+def test_what_a_bundle_brings_lies_in_the_store_even_if_a_package_has_it(
+    store: Store, other: Store, files: list[BundledFile], tmp_path: Path
+) -> None:
+    (tmp_path / "site").write_bytes(DATA)
+    other.adopt(str(tmp_path / "site"), Wanted(SHA), "pkg://x/weights")
+    write_folder(str(tmp_path / "bundle"), ["m"], files, store)
+    take(str(tmp_path / "bundle"), other)
+    (tmp_path / "site").unlink()  # pip uninstall
+    assert other.find(SHA) is not None
+
+
+def test_a_blob_that_a_collector_moves_away_before_it_is_copied_is_looked_for_again(
+    store: Store, files: list[BundledFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, moved = store.find, []
+
+    def overtaken(sha256: str, size: int | None = None) -> Blob | None:
+        found = find(sha256, size)
+        if found is not None and not moved:
+            moved.append(store.trash.throw(found.path))
+        return found
+
+    monkeypatch.setattr(store, "find", overtaken)
+    write_folder(str(tmp_path / "bundle"), ["m"], files, store)
+    assert moved
+    assert (tmp_path / "bundle" / "files" / SHA).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("write", [write_folder, write_zip])

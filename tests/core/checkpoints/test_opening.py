@@ -51,6 +51,19 @@ def test_a_checkpoint_from_the_hub_opens_with_its_identity(hub: LoopbackHub, sto
     assert opened[2:5] == (hashlib.sha256(SAFE).hexdigest(), f"hf://acme/model@{commit}/m.safetensors", "first-use")
 
 
+def test_published_weights_never_come_from_a_file_of_the_callers(
+    hub: LoopbackHub, store: Store, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(SAFE)
+    open_checkpoint(record(f"file://{own}"), store=store)
+    published = record(hub.serve("/m.safetensors", SAFE), sha256=hashlib.sha256(SAFE).hexdigest())
+    opened = open_checkpoint(published, store=store)
+    own.write_bytes(b"\0" * len(SAFE))  # saved over in place, which a map would show
+    assert is_state(opened.tensors)
+    assert opened.path == store.blob_path(opened.sha256)
+
+
 def test_a_torch_file_is_converted_once_and_keeps_its_own_digest(torch_file: Path, store: Store) -> None:
     spec = record(f"file://{torch_file}")
     first = open_checkpoint(spec, store=store)

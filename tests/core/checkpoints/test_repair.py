@@ -18,11 +18,13 @@ from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.repair import (
     DAMAGED,
     FOREIGN,
+    HARMLESS,
     LINK,
     MISSING,
     PERMISSIONS,
     PLACE,
     RECORD,
+    STALE,
     UNFINISHED,
     Damage,
     Repair,
@@ -107,7 +109,7 @@ def test_everything_else_that_is_wrong_is_found_too(store: Store, tmp_path: Path
     (tmp_path / "zoo.lock").write_text(f'["{"e" * 64}", "{SHA}"]')
     store.note_lock(str(tmp_path / "zoo.lock"))
     found = verify(store, {"f" * 64: ["cats@1.0.0"]})
-    assert kinds(found) == sorted([MISSING, LINK, PERMISSIONS, PLACE, PLACE, RECORD, UNFINISHED, *[FOREIGN] * 4])
+    assert kinds(found) == sorted([MISSING, LINK, PERMISSIONS, STALE, STALE, RECORD, UNFINISHED, *[FOREIGN] * 4])
     needs = {damage.kind: damage.needed_by for damage in found if damage.needed_by}
     assert needs == {MISSING: ("cats@1.0.0",), PERMISSIONS: (str(tmp_path / "zoo.lock"),)}
 
@@ -128,6 +130,32 @@ def test_an_adopted_file_that_rotted_where_it_is_is_found(store: Store, tmp_path
     assert SHA in damage.what
     assert repair(store, [damage])[0].mended
     assert store.find("1" * 64) is None
+
+
+def test_an_adopted_file_that_was_upgraded_harms_nobody_unless_it_is_needed(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(DATA)
+    store.adopt(str(path), Wanted(SHA), "pkg://x/weights")
+    path.write_bytes(b"the next release")
+    assert [damage.kind in HARMLESS for damage in verify(store)] == [True]
+    (tmp_path / "zoo.lock").write_text(f'["{SHA}"]')
+    store.note_lock(str(tmp_path / "zoo.lock"))
+    assert kinds(verify(store)) == [PLACE]
+    store.put([DATA])  # now what the lock needs is in the store itself
+    assert kinds(verify(store)) == [STALE]
+    assert repair(store, verify(store))[0].mended
+    assert verify(store) == []
+
+
+def test_what_is_registered_is_missing_even_if_a_file_elsewhere_has_it(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(DATA)
+    store.adopt(str(tmp_path / "weights"), Wanted(SHA), "pkg://x/weights")
+    found = verify(store, {SHA: ["cats@1.0.0"]})
+    assert kinds(found) == [MISSING]
+    (done,) = repair(store, found)
+    assert done.mended
+    (tmp_path / "weights").unlink()
+    assert restored(store, Blob(SHA, len(DATA), ""))
 
 
 def test_a_blob_that_vanishes_meanwhile_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +219,30 @@ def test_a_blob_that_is_also_elsewhere_is_used_from_there(store: Store, tmp_path
     assert done.mended
     assert restored(store, blob)
     assert str(tmp_path / "weights") in done.done
+    assert not os.path.exists(store.blob_path(SHA))
+
+
+def test_a_damaged_blob_that_is_registered_is_restored_into_the_store_itself(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(DATA)
+    store.adopt(str(tmp_path / "weights"), Wanted(SHA), "pkg://x/weights")
+    spoilt(store)
+    (done,) = repair(store, verify(store, {SHA: ["cats@1.0.0"]}))
+    assert done.mended
+    assert store.find(SHA) == (SHA, len(DATA), store.blob_path(SHA))
+    assert Path(store.blob_path(SHA)).read_bytes() == DATA
+
+
+def test_what_the_hubs_cache_delivers_for_a_registered_blob_is_copied(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(DATA)
+    store.remember_pin("hf://a/b/c", SHA, "hf://a/b@1/c")
+    spoilt(store)
+
+    def refetch(sources: Sequence[str], sha256: str) -> None:
+        store.adopt(str(tmp_path / "weights"), Wanted(sha256), sources[0])
+
+    (done,) = repair(store, verify(store, {SHA: ["cats@1.0.0"]}), refetch)
+    assert done.mended
+    assert Path(store.blob_path(SHA)).read_bytes() == DATA
 
 
 def test_a_conversion_is_made_again(store: Store, tmp_path: Path) -> None:
@@ -285,7 +337,7 @@ def test_the_small_things_are_mended_and_what_is_not_ours_is_left(store: Store, 
     store.remember_pin("hf://a/b/c", SHA, "hf://a/b@1/c")
     Path(store.pin_path("hf://a/b/c")).write_text("{")
     done: dict[str, Repair] = {one.damage.kind: one for one in repair(store, verify(store))}
-    assert {kind for kind, one in done.items() if one.mended} == {PERMISSIONS, PLACE, RECORD}
+    assert {kind for kind, one in done.items() if one.mended} == {PERMISSIONS, STALE, RECORD}
     assert not done[FOREIGN].mended
     assert notes.read_text() == "mine"
     assert os.stat(blob.path).st_mode & 0o777 == 0o444

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from loopback_hub import LoopbackHub
+from zoo.checkpoints import sources
+from zoo.checkpoints.delivery import Delivery
 from zoo.checkpoints.sources import fetch, file_name, local_path, stored
 from zoo.checkpoints.store import Store
 from zoo.errors import CheckpointError, DigestError, OfflineError, SourceError
@@ -179,3 +181,35 @@ def test_a_declared_digest_that_is_none_is_refused(store: Store, sha256: str) ->
 )
 def test_a_source_has_a_file_name(source: str, name: str) -> None:
     assert file_name(source) == name
+
+
+def test_of_two_first_fetches_with_different_bytes_only_one_is_believed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, blobs, at = "https://example.org/f.safetensors", [store.put([DATA]), store.put([DATA[:-1]])], []
+
+    def deliver(*_: object) -> Delivery:
+        """As a server that is asked again, by another process, before this one has its answer."""
+        at.append(len(at))
+        blob = blobs[len(at) - 1]
+        if len(at) == 1:
+            assert fetch([source], store=store).sha256 == blobs[1].sha256
+        return Delivery(blob.path, blob.sha256, source)
+
+    monkeypatch.setattr(sources, "_deliver", deliver)
+    with pytest.raises(DigestError, match="pinned here on first use"):
+        fetch([source], store=store)
+    assert store.pin(source) == (blobs[1].sha256, source)
+    assert fetch([source], store=store).sha256 == blobs[1].sha256
+
+
+@pytest.mark.parametrize("junk", [b"", b"{", b'{"path": 3}', b'{"source": "https://example.org/f", "sha256": "x"}'])
+def test_a_first_pin_takes_the_place_of_a_torn_record(store: Store, junk: bytes) -> None:
+    source = "https://example.org/f"
+    path = Path(store.pin_path(source))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(junk)
+    assert store.first_pin(source, SHA, source) == (SHA, source)
+    assert store.pin(source) == (SHA, source)
+    assert store.first_pin(source, "1" * 64, source) == (SHA, source)
+    assert os.listdir(path.parent) == [path.name]

@@ -216,6 +216,49 @@ def test_an_adopted_file_is_found_where_it_is_and_not_copied(store: Store, tmp_p
     assert files(store) == []
 
 
+def test_an_adopted_file_is_not_the_stores_own(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(DATA)
+    store.adopt(str(tmp_path / "weights"), Wanted(SHA), "pkg://x/weights")
+    assert store.holds(SHA)
+    assert not store.owns(SHA)
+    assert store.own(SHA) is None
+    blob = store.put([DATA])
+    assert store.own(SHA, len(DATA)) == blob
+    assert store.own(SHA, 1) is None
+    store.trash.throw(blob.path)
+    assert store.owns(SHA)
+    assert store.own(SHA) == blob
+
+
+CUT_SHORT = """
+import hashlib, os, sys
+from zoo.checkpoints import store
+from zoo.errors import CheckpointError
+
+real = hashlib.sha256
+
+def cutting(*data):
+    if not any(isinstance(part, bytes) for part in data):  # not the name of a record
+        os.truncate("weights", 1)  # as somebody does who saves over a file while it is read
+    return real(*data)
+
+store.hashlib.sha256 = cutting
+try:
+    store.Store("home").digest("weights")
+except CheckpointError as error:
+    print(error.message)
+"""
+
+
+def test_a_file_that_is_cut_short_while_it_is_hashed_is_an_error_and_not_the_end(tmp_path: Path) -> None:
+    with open(tmp_path / "weights", "wb") as file:
+        file.truncate(1 << 20)
+    os.utime(tmp_path / "weights", (1, 1))
+    done = subprocess.run([sys.executable, "-c", CUT_SHORT], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "changed while it was being read" in done.stdout
+
+
 def test_an_adopted_file_is_hashed_once(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_bytes(DATA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from registered_models import blobs, pebble, register, value_of
 
 import zoo
+from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.store import Store
 
 
@@ -45,6 +47,16 @@ def test_weights_that_were_lost_come_back_when_they_are_registered_again(registr
         registry.load("m")
     registry.register(name="m", version="1.0.0", model=pebble(1.0))
     assert value_of(registry.load("m")) == 1.0
+
+
+def test_weights_that_were_lost_come_back_even_if_a_package_has_the_same(
+    registry: zoo.ModelRegistry, tmp_path: Path
+) -> None:
+    record = registry.register(name="m", version="1.0.0", model=pebble(1.0))
+    shutil.move(blob := Store().blob_path(record.sha256), tmp_path / "site")
+    Store().adopt(str(tmp_path / "site"), Wanted(record.sha256), "pkg://x/weights")
+    registry.register(name="m", version="1.0.0", model=pebble(1.0))
+    assert os.path.exists(blob)
 
 
 def test_the_database_itself_refuses_to_change_what_is_registered(registry: zoo.ModelRegistry) -> None:

@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any, NamedTuple
 
 from zoo.checkpoints.delivery import Wanted
-from zoo.checkpoints.sources import Fetched, file_name
+from zoo.checkpoints.sources import Fetched, file_name, local_path
 from zoo.checkpoints.store import CHUNK, Store, sync_folder
 from zoo.errors import CheckpointError, DigestError, FormatError
 
@@ -122,7 +122,7 @@ def take(path: str, store: Store) -> list[BundledFile]:
             for file in files:
                 _verify(file, bundle, store)
             for file in files:
-                if store.find(file.sha256, file.size) is None:
+                if store.own(file.sha256, file.size) is None:
                     store.put(_pieces(bundle, file), Wanted(file.sha256, file.size))
         except _DAMAGED as error:
             raise _fault(path, str(error)[:200] or type(error).__name__) from error
@@ -157,15 +157,25 @@ def _aside(target: str) -> Iterator[str]:
 
 def _copy(file: BundledFile, store: Store, target: IO[bytes]) -> None:
     """A file's bytes, held against its digest on the way: one that is used where it lies may have changed."""
-    blob = store.find(file.sha256, file.size)
-    if blob is None:
-        raise DigestError(f"{file.name} is not on this machine any more", asked=file.sha256, fix="try again")
     digest = hashlib.sha256()
-    with open(blob.path, "rb") as source:
+    with _opened(file, store) as source:
         while chunk := source.read(CHUNK):
             digest.update(chunk)
             target.write(chunk)
     Wanted(file.sha256).check(digest.hexdigest(), file.size, file.source)
+
+
+def _opened(file: BundledFile, store: Store) -> IO[bytes]:
+    """A file here; where a collector has just moved it away it is looked for again, and then stays."""
+    for _ in range(2):
+        blob = store.find(file.sha256, file.size)
+        if blob is None and not file.source.startswith("file://"):
+            break
+        try:
+            return open(blob.path if blob else local_path(file.source), "rb")
+        except FileNotFoundError:
+            continue
+    raise DigestError(f"{file.name} is not on this machine any more", asked=file.sha256, fix="try again")
 
 
 def _index(refs: Sequence[str], files: Sequence[BundledFile]) -> bytes:

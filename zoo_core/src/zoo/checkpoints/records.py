@@ -16,7 +16,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -39,7 +39,18 @@ class Records:
 
     def write(self, kind: str, key: str, record: dict[str, Any]) -> None:
         """Keep a record, if it can be kept."""
+        self._write(self.path(kind, key), record, os.replace)
+
+    def add(self, kind: str, key: str, record: dict[str, Any]) -> dict[str, Any]:
+        """Keep a record unless one that can be read is there; gives the one that stays."""
         path = self.path(kind, key)
+        self._write(path, record, os.link)  # unlike a rename it never replaces
+        there = _read(path)
+        if not there:  # a torn record, or a file system without links
+            self._write(path, record, os.replace)
+        return there or record
+
+    def _write(self, path: str, record: dict[str, Any], name: Callable[[str, str], None]) -> None:
         temp = f"{path}.{secrets.token_hex(4)}"
         with suppress(OSError):
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -48,11 +59,10 @@ class Records:
                     json.dump(record, file, sort_keys=True)
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(temp, path)
-            except BaseException:
+                name(temp, path)
+            finally:
                 with suppress(OSError):
                     os.unlink(temp)
-                raise
 
     def load(self, path: str) -> dict[str, Any]:
         """The record at that path; empty where there is none, or none that can be read."""

@@ -2,18 +2,18 @@
 
 `verify` hashes every blob. `repair` moves what is damaged aside, to `blobs/damaged`, and restores the blob from the
 first that has it: a file elsewhere that was adopted, the Hub's cache, the sources that delivered it, or the published
-file it was converted from. What the zoo did not put into the store is reported and never touched.
+file it was converted from. What is registered or locked is then in the store itself again: a copy, where it was found
+elsewhere. What the zoo did not put into the store is reported and never touched.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -21,17 +21,18 @@ from zoo.checkpoints.collection import STALLED
 from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.holdings import holdings, locked, stats
 from zoo.checkpoints.records import record_name
-from zoo.checkpoints.store import CHUNK, Blob, Store, read_chunks
+from zoo.checkpoints.store import Blob, Store, digest_of, read_chunks
 from zoo.errors import ZooError
 
-DAMAGED, MISSING, LINK, PERMISSIONS, PLACE, RECORD, FOREIGN, UNFINISHED = (
-    "damaged", "missing", "link", "permissions", "place", "record", "foreign", "unfinished",
+DAMAGED, MISSING, LINK, PERMISSIONS, PLACE, RECORD, STALE, FOREIGN, UNFINISHED = (
+    "damaged", "missing", "link", "permissions", "place", "record", "stale", "foreign", "unfinished",
 )  # fmt: skip
-"""Kinds of damage: a blob with other bytes than its name says; a registered one that is gone; a link where a blob
-should be; a blob that can be written; an adopted file that is gone or changed; a record that cannot be read; what the
-zoo did not put there; what a writer left. The last two harm nobody."""
+"""Kinds of damage: a blob with other bytes than its name says; a registered one that is not in the store; a link where
+a blob should be; a blob that can be written; an adopted file that has rotted, or that somebody needs and that is gone
+or changed; a record that cannot be read; an adopted file that nobody needs and that is gone or changed, as after an
+upgrade; what the zoo did not put there; what a writer left. The last three harm nobody."""
 
-HARMLESS = (FOREIGN, UNFINISHED)
+HARMLESS = (STALE, FOREIGN, UNFINISHED)
 Refetch = Callable[[Sequence[str], str], object]
 """Brings the file with a digest, from one of these addresses, into the store. Raises `ZooError`."""
 
@@ -76,9 +77,9 @@ def verify(
     needs = {digest: tuple(names) for digest, names in registered.items()}
     for digest, locks in locked(store).items():
         needs[digest] = (*needs.get(digest, ()), *locks)
-    found = [*_misfits(store), *_damaged_blobs(store, progress), *_dead_places(store)]
+    found = [*_misfits(store), *_damaged_blobs(store, progress), *_dead_places(store, needs)]
     found += _damaged_records(store)
-    gone = [digest for digest in registered if not store.holds(digest) and not os.path.lexists(store.blob_path(digest))]
+    gone = [digest for digest in registered if not store.owns(digest) and not os.path.lexists(store.blob_path(digest))]
     found += [Damage(MISSING, store.blob_path(digest), "is not in the store", digest) for digest in gone]
     return sorted(damage._replace(needed_by=needs.get(damage.sha256, ())) for damage in found)
 
@@ -150,7 +151,7 @@ def _damaged_blobs(store: Store, progress: Callable[[int, int], None] | None) ->
 def _fault(path: str, sha256: str) -> str:
     """What is wrong with a blob; empty if nothing, or if it was removed meanwhile."""
     try:
-        found, size = _read_digest(path), os.stat(path).st_size
+        found, size = digest_of(path), os.stat(path).st_size
     except FileNotFoundError:
         return ""
     except OSError as error:
@@ -160,22 +161,14 @@ def _fault(path: str, sha256: str) -> str:
     return f"has the digest {found}, {size:,} bytes" if size else "is empty"
 
 
-def _read_digest(path: str) -> str:
-    """As `store.digest_of`, by reading: a bad block under a mapped file would kill the process. Raises `OSError`."""
-    digest, buffer = hashlib.sha256(), bytearray(CHUNK)
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(memoryview(buffer)[:count])
-    return digest.hexdigest()
-
-
-def _dead_places(store: Store) -> Iterator[Damage]:
+def _dead_places(store: Store, needs: Container[str]) -> Iterator[Damage]:
     for path, record in store.records.every("places"):
         sha256, place = record_name(path), str(record.get("path"))
+        kind = PLACE if sha256 in needs and not store.owns(sha256) else STALE
         if not os.path.exists(place):
-            yield Damage(PLACE, path, f"{place}, which was used where it is, is gone", sha256)
+            yield Damage(kind, path, f"{place}, which was used where it is, is gone", sha256)
         elif not store.is_place(sha256, place):
-            yield Damage(PLACE, path, f"{place}, which was used where it is, has been changed", sha256)
+            yield Damage(kind, path, f"{place}, which was used where it is, has been changed", sha256)
         elif fault := _fault(place, sha256):
             yield Damage(PLACE, path, f"{place}, which is used where it is, {fault}", sha256)
 
@@ -194,7 +187,7 @@ def _repaired(store: Store, damage: Damage, refetch: Refetch | None) -> Repair:
         if damage.kind == PERMISSIONS:
             os.chmod(damage.path, 0o444)
             return Repair(damage, True, "made read-only")
-        if damage.kind == PLACE:
+        if damage.kind in (PLACE, STALE):
             os.unlink(damage.path)
             return Repair(damage, True, "no longer looked for there; it is fetched again when it is needed")
         if damage.kind == RECORD:
@@ -217,10 +210,12 @@ def _restored(store: Store, damage: Damage, refetch: Refetch | None) -> Repair:
     for way in (_elsewhere, _linked, _fetched, _converted):
         try:
             source = way(store, damage.sha256, target, refetch)
+            if source and damage.needed_by:
+                _own(store, damage.sha256)
         except (ZooError, OSError) as error:
             failures.append(error.message if isinstance(error, ZooError) else str(error))
             continue
-        if source and store.holds(damage.sha256):
+        if source and (store.owns(damage.sha256) or (store.holds(damage.sha256) and not damage.needed_by)):
             return Repair(damage, True, "; ".join(filter(None, (moved, f"restored from {source}"))))
     if not damage.needed_by and not failures and not _sources(store, damage.sha256):
         return Repair(damage, True, f"{moved}; nothing needs it")
@@ -232,6 +227,14 @@ def _elsewhere(store: Store, sha256: str, target: str, refetch: Refetch | None) 
     """Found where it was adopted, or stored meanwhile."""
     blob = store.find(sha256)
     return blob.path if blob else ""
+
+
+def _own(store: Store, sha256: str) -> None:
+    """A copy into the store of what lies elsewhere: its owner may remove it any day."""
+    blob = None if store.owns(sha256) else store.find(sha256)
+    if blob is not None:
+        with open(blob.path, "rb") as file:
+            store.put(read_chunks(file), Wanted(sha256, blob.size))
 
 
 def _linked(store: Store, sha256: str, target: str, refetch: Refetch | None) -> str:

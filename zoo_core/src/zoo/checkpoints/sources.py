@@ -119,8 +119,13 @@ def _taken(
         pin = store.pin(source)
         wanted = Wanted(pin.sha256, size, store.pin_path(source)) if pin else Wanted(None, size)
     delivery = _deliver(source, wanted, store, progress, carriers)
-    if not source.startswith(LOCAL):
+    if source.startswith(LOCAL):
+        pass
+    elif wanted.sha256:
         store.remember_pin(source, delivery.sha256, delivery.source)
+    else:  # somebody else may have fetched it for the first time meanwhile
+        first = store.first_pin(source, delivery.sha256, delivery.source)
+        Wanted(first.sha256, None, store.pin_path(source)).check(delivery.sha256, 0, source)
     return Fetched(delivery.path, delivery.sha256, delivery.source, "declared" if sha256 else "first-use")
 
 
@@ -151,7 +156,7 @@ def _deliver(
     source: str, wanted: Wanted, store: Store, progress: Progress | None, carriers: Sequence[Carrier]
 ) -> Delivery:
     if source.startswith(LOCAL):
-        blob = store.adopt(local_path(source), wanted, source)
+        blob = store.adopt(local_path(source), wanted, source, place=not source.startswith("file://"))
         return Delivery(blob.path, blob.sha256, source)
     if source.startswith("hf://"):
         from zoo.checkpoints.hub import deliver_hub  # huggingface_hub costs half a second to import

@@ -11,13 +11,13 @@ A blob appears by one rename, after it was hashed, compared and synced, so any n
 byte leave either the whole blob or none, without locks. Large files that live in another place that never edits
 files in place (an installed package, the Hub's cache) are not copied: they are hashed once and used where they are,
 as long as their size, times and inode are those seen when they were hashed. They are never hard-linked, since then
-an edit there would change our blob.
+an edit there would change our blob. Of the caller's own files only the digest is kept: somebody may edit them while
+they are mapped, so nothing but the path that named them leads to them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import re
 import secrets
@@ -35,6 +35,7 @@ from zoo.errors import CheckpointError, DigestError
 from zoo.paths import home
 
 CHUNK = 1 << 20
+_PIECE = 1 << 18  # bytes hashed at a time: they are still in the processor's cache
 _HEX = re.compile(r"[0-9a-f]{64}")
 _CLOCK_TICK = 20_000_000  # ns; two writes within one tick of the file system's clock carry the same time
 _COARSE_TICK = 2_000_000_000  # ns, where a file system keeps whole seconds only
@@ -84,24 +85,23 @@ class Store:
 
         This is a use: no collector takes the blob within the next hours.
         """
-        sha256 = checked_hex(sha256)
-        path = self.blob_path(sha256)
-        found = self._used(sha256, path)
-        if found is None:
-            path = str(self.records.read("places", sha256).get("path", ""))
-            if not self.is_place(sha256, path):
-                return None
-            found = _size(path)
-        if found is None or size not in (None, found):
-            return None
-        return Blob(sha256, found, path)
+        blob = self._blob(checked_hex(sha256)) or self._adopted(checked_hex(sha256))
+        return blob if blob and size in (None, blob.size) else None
+
+    def own(self, sha256: str, size: int | None = None) -> Blob | None:
+        """As `find`, of this store alone: for what must outlast whoever owns an adopted file."""
+        blob = self._blob(checked_hex(sha256))
+        return blob if blob and size in (None, blob.size) else None
 
     def holds(self, sha256: str) -> bool:
         """Whether the blob or an adopted file is there. Unlike `find`, this is no use of it."""
+        return self.owns(sha256) or (bool(_HEX.fullmatch(sha256)) and self._adopted(sha256) is not None)
+
+    def owns(self, sha256: str) -> bool:
+        """Whether the blob itself is there, perhaps in the trash. Unlike `own`, this is no use of it."""
         if not _HEX.fullmatch(sha256):
             return False
-        here = os.path.exists(self.blob_path(sha256)) or any(self.trash.of(sha256))
-        return here or self.is_place(sha256, str(self.records.read("places", sha256).get("path", "")))
+        return os.path.exists(self.blob_path(sha256)) or any(self.trash.of(sha256))
 
     def put(self, chunks: Iterable[bytes | memoryview], wanted: Wanted = ANYTHING) -> Blob:
         """Store what arrives, hashed on the way; visible only when complete and right.
@@ -126,8 +126,11 @@ class Store:
             _unlink(temp)
             raise
 
-    def adopt(self, path: str, wanted: Wanted, source: str) -> Blob:
+    def adopt(self, path: str, wanted: Wanted, source: str, *, place: bool = True) -> Blob:
         """Verify a file where it is, and remember that it is right.
+
+        Args:
+            place: `find` may give it to whoever asks for its digest; only where nobody edits files in place.
 
         Raises:
             DigestError: not the promised bytes.
@@ -138,7 +141,7 @@ class Store:
         wanted._replace(sha256=None).check("", size, source)  # the cheap half first
         sha256 = self.digest(path)
         wanted.check(sha256, size, source)
-        if self.records.read("places", sha256).get("path") != path and self.is_place(sha256, path):
+        if place and self.records.read("places", sha256).get("path") != path and self.is_place(sha256, path):
             self.records.write("places", sha256, {"path": path})
         return Blob(sha256, size, path)
 
@@ -167,6 +170,14 @@ class Store:
         if record.get("source") != source or not _HEX.fullmatch(str(record.get("sha256"))):
             return None
         return Pin(record["sha256"], str(record.get("resolved") or source))
+
+    def first_pin(self, source: str, sha256: str, resolved: str) -> Pin:
+        """Record what a source delivered for the first time; gives the pin of whoever was first to record one."""
+        record = {"source": source, "sha256": sha256, "resolved": resolved}
+        self.records.add("pins", record_key(source), record)
+        if self.pin(source) is None:  # what was there is no pin
+            self.records.write("pins", record_key(source), record)
+        return self.pin(source) or Pin(sha256, resolved)
 
     def pin_path(self, source: str) -> str:
         """The record behind `pin`; removing it forgets the pin."""
@@ -237,12 +248,18 @@ class Store:
             fix="free some space, or choose another folder: ZOO_HOME=/path/with/space",
         )
 
-    def _used(self, sha256: str, path: str) -> int | None:
-        """A blob's size, with its use noted; None where it is not."""
+    def _blob(self, sha256: str) -> Blob | None:
+        """A blob, with its use noted."""
+        path = self.blob_path(sha256)
         seen = _stored(path) or self._from_trash(sha256, path)
         if seen is not None and self.uses.note(sha256, seen.st_mtime):
             seen = _stored(path) or self._from_trash(sha256, path)  # see `zoo.checkpoints.leaving`
-        return seen and seen.st_size
+        return seen and Blob(sha256, seen.st_size, path)
+
+    def _adopted(self, sha256: str) -> Blob | None:
+        path = str(self.records.read("places", sha256).get("path", ""))
+        size = _size(path) if self.is_place(sha256, path) else None
+        return None if size is None else Blob(sha256, size, path)
 
     def _from_trash(self, sha256: str, path: str) -> os.stat_result | None:
         for trash in self.trash.of(sha256):
@@ -288,14 +305,15 @@ def checked_hex(sha256: str) -> str:
 
 
 def digest_of(path: str) -> str:
-    """The SHA-256 of a file, at the machine's hash rate: mapped, so that nothing is copied. Raises `OSError`."""
-    with open(path, "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return hashlib.sha256().hexdigest()
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            if hasattr(mmap, "MADV_SEQUENTIAL"):
-                mapped.madvise(mmap.MADV_SEQUENTIAL)
-            return hashlib.sha256(mapped).hexdigest()
+    """The SHA-256 of a file, at about the machine's hash rate. Raises `OSError`.
+
+    It is read, not mapped: under a map, a bad block or somebody who cuts the file short would kill the process.
+    """
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_PIECE))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
 
 
 def read_chunks(file: IO[bytes] | FileIO) -> Iterator[bytes]:

@@ -58,7 +58,7 @@ def register_component(
     with shelf.ledger.writing() as connection:
         filed = filing.file_version(connection, record)
         # Collected, lost or damaged since it was first registered.
-        if damaged or shelf.store.find(filed.sha256, filed.size) is None:
+        if damaged or shelf.store.own(filed.sha256, filed.size) is None:
             shelf.store.put(weights_of(component), Wanted(filed.sha256, filed.size))
     remember(type(component), filed.sha256)
     return filed
@@ -90,7 +90,7 @@ def _keep(shelf: Shelf, chunks: Iterator[memoryview], *, stored: bool) -> Blob:
 
 
 def _is_damaged(shelf: Shelf, blob: Blob) -> bool:
-    found = shelf.store.find(blob.sha256, blob.size)
+    found = shelf.store.own(blob.sha256, blob.size)
     return found is not None and shelf.store.digest(found.path) != blob.sha256
 
 
