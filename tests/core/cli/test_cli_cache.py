@@ -242,6 +242,7 @@ def test_what_the_hub_still_has_is_fetched_again(monkeypatch: pytest.MonkeyPatch
         ("verify --unused-for 3d", "goes with gc"),
         ("gc --unused-for often", "--unused-for 30d"),
         ("gc --unused-for 3y", "--unused-for 30d"),
+        pytest.param(f"gc --unused-for {'9' * 400}d", "--unused-for 30d", id="no float"),
     ],
 )
 def test_a_mistake_says_what_to_type(line: str, said: str) -> None:

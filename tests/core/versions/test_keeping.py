@@ -51,6 +51,12 @@ def test_no_registry_keeps_nothing_and_is_not_made_by_asking(zoo_home: Path) -> 
     assert not (zoo_home / "nowhere").exists()
 
 
+def test_who_removes_nothing_waits_for_nobody(registry: zoo.ModelRegistry) -> None:
+    one = registry.register(name="cats", version="1.0.0", model=Cat)
+    with registered_blobs(), registered_blobs(hold=False) as kept:  # the first has the lock that writers wait for
+        assert kept == {one.sha256}
+
+
 def test_while_it_is_open_another_process_cannot_change_the_registry(registry: zoo.ModelRegistry) -> None:
     registry.register(name="cats", version="1.0.0", model=Cat)
     code = (

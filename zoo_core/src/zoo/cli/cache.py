@@ -51,6 +51,7 @@ _USAGES = {
 }
 _KINDS = {"unexplained": "nothing explains it", "unused": "converted from another file"}
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_MAX_DIGITS = 9  # a number of thousands of them is no float, and time itself is shorter
 
 
 def run(arguments: Arguments) -> int:
@@ -187,7 +188,7 @@ def _collect(unused_for: str | None, everything: bool, dry_run: bool, as_json: b
 
     store = Store()
     seconds = None if unused_for is None else _duration(unused_for)
-    keepers = [registered_blobs(store.root)]
+    keepers = [registered_blobs(store.root, hold=not dry_run)]
     done = collect(store, keepers, unused_for=seconds, everything=everything, dry_run=dry_run)
     if as_json:
         _print_json(
@@ -351,7 +352,7 @@ def _carry(address: str, folder: str) -> str | None:
 
 def _duration(text: str) -> float:
     number, unit = text[:-1], text[-1:]
-    if not number.isdecimal() or unit not in _SECONDS:
+    if not number.isdecimal() or unit not in _SECONDS or len(number) > _MAX_DIGITS:
         raise UsageError("--unused-for takes a number and m, h, d or w", asked=text, fix="--unused-for 30d")
     return float(int(number) * _SECONDS[unit])
 

@@ -11,13 +11,14 @@ from zoo.versions.ledger import FILE, Ledger
 
 
 @contextmanager
-def registered_blobs(root: str | None = None) -> Iterator[frozenset[str]]:
+def registered_blobs(root: str | None = None, *, hold: bool = True) -> Iterator[frozenset[str]]:
     """The digests of every registered version's weights. While it is open, nobody can register one.
 
     A registry that is not there has no versions, and is not made by asking.
 
     Args:
         root: the store's folder, by default `$ZOO_HOME`.
+        hold: False for whoever removes nothing: it waits for nobody, holds nobody up and writes nothing.
 
     Raises:
         ZooError: the registry cannot be read or locked; what it needs is then unknown.
@@ -25,7 +26,7 @@ def registered_blobs(root: str | None = None) -> Iterator[frozenset[str]]:
     with ExitStack() as opened:
         digests: set[str] = set()
         for ledger in _ledgers(root or home()):
-            connection = opened.enter_context(ledger.writing())
+            connection = opened.enter_context(ledger.writing() if hold else ledger.reading())
             digests.update(row[0] for row in connection.execute("SELECT sha256 FROM blobs"))
         yield frozenset(digests)
 
