@@ -357,6 +357,26 @@ def test_a_model_without_data_says_what_to_do_first(tmp_path: Path) -> None:
     zoo.load_checkpoint(tmp_path, model.to_empty(device="cpu"))
 
 
+def test_gradients_are_not_saved_and_those_that_are_there_stay(tmp_path: Path) -> None:
+    """As the guide says: what was summed over several batches is lost with the process."""
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    model(torch.ones(1, 2)).sum().backward()
+    zoo.save_checkpoint(model, torch.optim.SGD(model.parameters(), 0.1), path=tmp_path)
+    zoo.load_checkpoint(tmp_path, other, torch.optim.SGD(other.parameters(), 0.1))
+    assert other.weight.grad is None
+    other.weight.grad = torch.full((2, 2), 7.0)
+    zoo.load_checkpoint(tmp_path, other)
+    assert other.weight.grad.tolist() == [[7.0, 7.0], [7.0, 7.0]]
+
+
+def test_an_average_of_the_bare_model_loads_whether_or_not_the_model_is_wrapped(tmp_path: Path) -> None:
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    average, bare = (torch.optim.swa_utils.AveragedModel(m) for m in (model, other))
+    zoo.save_checkpoint(nn.DataParallel(model), path=tmp_path, ema=average)
+    zoo.load_checkpoint(tmp_path, other, ema=bare)
+    assert torch.equal(bare.module.weight, model.weight)
+
+
 def test_lambdas_are_not_kept_and_callable_objects_are(tmp_path: Path) -> None:
     class Warm:
         def __init__(self) -> None:
