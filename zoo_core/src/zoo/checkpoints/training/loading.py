@@ -209,7 +209,8 @@ def _with_advice(error: CheckpointError, damaged: TrainingCheckpoint, *, alone: 
 def _read(checkpoint: TrainingCheckpoint, training: Training, randomness: bool) -> Saved:
     """What is asked for, out of files that were compared with their digests. The weights are mapped."""
     where = checkpoint.path
-    tensors, weights = {}, {}
+    tensors: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     if SHARDS in checkpoint.files or training.sharded:  # these bring torch.distributed.checkpoint
         from zoo.checkpoints.training.agreement import agreed
         from zoo.checkpoints.training.sharded import own_structure, read_pieces
