@@ -16,8 +16,11 @@ from torch import nn
 import zoo
 from loopback_hub import LoopbackHub
 from synthetic_plugins import MODEL, Site, manifest_of
+from zoo.build.descriptions import is_saved
+from zoo.build.gathering import gather
 from zoo.build.locking import changed, check, lock_ref, spec_digest, zoo_version
 from zoo.checkpoints.lock import Lock, LockedModel, dump, read, write
+from zoo.checkpoints.store import Store
 from zoo.cli import main
 from zoo.specs import ModelSpec
 from zoo_command import zoo as command
@@ -429,6 +432,38 @@ def test_a_saved_model_on_the_hub_is_locked_to_its_commit(
     acme.publish("2.0")
     with pytest.raises(zoo.LockError, match="version of zoo-acme"):
         zoo.create("hf://acme/saved", allow_licenses="unknown")
+
+
+def test_a_saved_model_in_a_folder_of_a_repository_is_locked_fetched_and_created(
+    acme: Acme, hub: LoopbackHub, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo.create("acme/tiny").save_pretrained(tmp_path / "saved")
+    for file in ("config.json", "model.safetensors"):
+        data = (tmp_path / "saved" / file).read_bytes()
+        commit = hub.add("acme/pets", f"pets/1.2.0/{file}", data, lfs=file != "config.json")
+    ref = "hf://acme/pets/pets/1.2.0"
+    assert len(gather(ref, Store(), allow_licenses="unknown")) == 2
+    entry = in_force(lock, monkeypatch, ref).models[ref]
+    assert (entry.ref, entry.kind, len(entry.files)) == (f"hf://acme/pets@{commit}/pets/1.2.0", "saved", 2)
+    assert zoo.create(ref, allow_licenses="unknown").load_report.ok
+
+
+def test_an_address_on_the_hub_is_a_files_by_its_ending() -> None:
+    folders = (
+        "hf://a/b",
+        "hf://a/b@main",
+        "hf://a/b@refs/pr/1",
+        "hf://a/b@refs/pr/1/c",
+        "hf://a/b/c",
+        "hf://a/b/c/1.2.0",
+    )
+    files = (
+        "hf://a/b/c.safetensors",
+        "hf://a/b@main/c/1.2.0.pt",
+        "hf://a/b/x.safetensors.index.json",
+        "hf://a/b/c.npz",
+    )
+    assert [ref for ref in (*folders, *files) if is_saved(ref)] == list(folders)
 
 
 def test_a_folder_and_a_file_of_ones_own_are_held_to_their_bytes(

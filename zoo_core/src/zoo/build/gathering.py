@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS, chosen_checkpoint
+from zoo.build.descriptions import CONFIG, is_saved, read_description
 from zoo.build.locked import as_locked, as_locked_address
-from zoo.build.locking import CONFIG, is_saved
 from zoo.catalog import open_catalog
 from zoo.catalog.licenses import check_license
 from zoo.checkpoints.opening import FileFact, files_of
 from zoo.checkpoints.sharding import is_index
 from zoo.checkpoints.sources import Fetched, fetch, file_name, stored
 from zoo.checkpoints.store import Store
-from zoo.errors import FormatError, UnsupportedError
+from zoo.errors import UnsupportedError
 from zoo.plugin.hooks import carry_checkpoint
 from zoo.refs import LOCAL
 from zoo.specs import CheckpointSpec
@@ -63,7 +62,7 @@ def saved_files(ref: str) -> list[FileFact]:
     """The files of a saved model at an address, as far as this machine knows them. Asks no network."""
     facts = [FileFact((f"{ref}/{CONFIG}",))]
     here = stored(facts[0].sources)
-    sharded = here is not None and _description(here.path).get("sharded") is True
+    sharded = here is not None and read_description(here.path).get("sharded") is True
     weights = SHARDED_WEIGHTS if sharded else WEIGHTS
     return facts + files_of(CheckpointSpec(name="saved", sources=(f"{ref}/{weights}",)))
 
@@ -71,7 +70,7 @@ def saved_files(ref: str) -> list[FileFact]:
 def _saved(ref: str, store: Store, allow_licenses: Sequence[str] | str | None) -> list[Gathered]:
     ref = as_locked_address(ref)
     config = _gathered(ref, FileFact((f"{ref}/{CONFIG}",)), store)
-    description = _description(config.fetched.path)
+    description = read_description(config.fetched.path)
     stated = description.get("provenance")
     license = str(stated.get("license") or "unknown") if isinstance(stated, dict) else "unknown"
     weights = SHARDED_WEIGHTS if description.get("sharded") is True else WEIGHTS
@@ -91,14 +90,3 @@ def _gathered(ref: str, fact: FileFact, store: Store) -> Gathered:
     here = stored(fact.sources, sha256=fact.sha256, size=fact.size, store=store)
     fetched = here or fetch(fact.sources, sha256=fact.sha256, size=fact.size, store=store, carriers=(carry_checkpoint,))
     return Gathered(ref, fact.sources, fetched, here is None)
-
-
-def _description(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not a config that save_pretrained wrote ({error})") from None
-    if not isinstance(record, dict):
-        raise FormatError(f"{path} is not a config that save_pretrained wrote", fix="a model of save_pretrained")
-    return record

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from zoo.build.locking import CONFIG, is_saved, owner_of, read_description
+from zoo.build.descriptions import CONFIG, is_saved, plugin_of, read_description
 from zoo.catalog import open_catalog
 from zoo.catalog.datasets import DataTerms, data_terms
 from zoo.catalog.licenses import classify
@@ -127,9 +127,9 @@ def _published() -> Iterator[tuple[ModelSpec, CheckpointSpec, str]]:
 def _digest_here(checkpoint: CheckpointSpec, store: Store) -> str:
     """The digest of a checkpoint's file if the store has it; hashes nothing."""
     if checkpoint.sha256:
-        return checkpoint.sha256 if store.find(checkpoint.sha256) else ""
+        return checkpoint.sha256.lower() if store.holds(checkpoint.sha256.lower()) else ""
     pins = (store.pin(source) for source in checkpoint.sources)
-    return next((pin.sha256 for pin in pins if pin and store.find(pin.sha256)), "")
+    return next((pin.sha256 for pin in pins if pin and store.holds(pin.sha256)), "")
 
 
 def _of_ref(ref: str, store: Store) -> LicensedModel:
@@ -187,7 +187,7 @@ def _of_description(
         known = replace(
             _of_catalogue(asked, ref, info.model, info.checkpoint), notes=f"made from {base}" if base != ref else ""
         )
-    plugin = owner_of(str(saved.get("factory", "")))
+    plugin = plugin_of(str(saved.get("factory", "")))
     return replace(
         known,
         distribution=plugin.distribution if plugin else "",

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from zoo.build.choosing import OWN_FILE
+from zoo.build.descriptions import saved_folder
 from zoo.catalog import Resolved
 from zoo.checkpoints.lock import VARIABLE, Lock, LockedFile, LockedModel, differences, in_force
 from zoo.checkpoints.sources import LOCAL as ON_THIS_MACHINE, file_name, local_path
@@ -81,8 +82,6 @@ def as_locked_address(ref: str) -> str:
     lock = in_force()
     if lock is None:
         return ref
-    from zoo.build.locking import saved_folder
-
     entry = _entry(lock, ref, ref, ("saved",))
     if entry is None:
         raise _absent(ref, ref)

@@ -13,22 +13,18 @@ from typing import Any
 from urllib.parse import unquote
 
 from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS
+from zoo.build.descriptions import CONFIG, is_saved, plugin_of, read_description
 from zoo.catalog import Resolved, open_catalog
 from zoo.checkpoints.lock import Difference, Lock, LockedFile, LockedModel, differences, set_aside
 from zoo.checkpoints.opening import FileFact, files_of
 from zoo.checkpoints.sharding import is_index
 from zoo.checkpoints.sources import LOCAL as ON_THIS_MACHINE, Fetched, fetch, file_name, stored
 from zoo.checkpoints.store import Store
-from zoo.errors import DigestError, FormatError, NotFoundError, SourceError, UnsupportedError, ZooError
+from zoo.errors import DigestError, NotFoundError, SourceError, UnsupportedError, ZooError
 from zoo.plugin.hooks import carry_checkpoint
-from zoo.plugin.state import PluginRecord
 from zoo.refs import LOCAL
 from zoo.specs import CheckpointSpec, ModelSpec
 
-CONFIG = "config.json"
-"""What `save_pretrained` calls a model's description."""
-
-_REPO = re.compile(r"hf://[^/@]+/[^/@]+(?:@[^/]+|@refs/(?:pr|convert)/[^/]+)?")
 _COMMIT = re.compile(r"hf://[^/@]+/[^/@]+@[0-9a-f]{40}(?:/.*)?")
 _BUILDS = {
     "model": ("name", "factory", "kind", "task", "config", "version", "input", "channels", "strides"),
@@ -133,39 +129,6 @@ def saved_digest(record: Mapping[str, Any]) -> str:
     return _digest({name: value for name, value in record.items() if name != "provenance"})
 
 
-def owner_of(factory: str) -> PluginRecord | None:
-    """The installed plugin whose package a `module:qualname` lies in."""
-    package = factory.partition(":")[0].partition(".")[0]
-    for plugin in open_catalog().plugins():
-        if os.path.basename(os.path.dirname(plugin.manifest)) == package:
-            return plugin
-    return None
-
-
-def read_description(path: str) -> dict[str, Any]:
-    """A saved model's `config.json`, hardly looked at. Raises `FormatError` where it is none."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not a config that save_pretrained wrote ({error})") from None
-    if not isinstance(record, dict) or not isinstance(record.get("factory"), str):
-        raise FormatError(f"{path} is not a config that save_pretrained wrote", fix="a folder of save_pretrained")
-    return record
-
-
-def is_saved(ref: str) -> bool:
-    """Whether an address is a saved model's folder, rather than a file's."""
-    return bool(_REPO.fullmatch(ref)) or (ref.startswith("file://") and saved_folder(ref) is not None)
-
-
-def saved_folder(ref: str) -> str | None:
-    """The folder a `file://` address means; None where there is none."""
-    text = ref.removeprefix("file://")
-    paths = [os.path.abspath(os.path.expanduser(spelling)) for spelling in (text, unquote(text))]
-    return next((path for path in paths if os.path.isdir(path)), None)
-
-
 # entries
 
 
@@ -198,7 +161,7 @@ def _saved(ref: str, store: Store) -> LockedModel:
 def _of_description(
     ref: str, kind: str, saved: Mapping[str, Any], files: tuple[LockedFile, ...], *, unstated: str
 ) -> LockedModel:
-    plugin = owner_of(str(saved.get("factory", "")))
+    plugin = plugin_of(str(saved.get("factory", "")))
     provenance = saved.get("provenance")
     stated = provenance.get("license", "") if isinstance(provenance, dict) else ""
     return LockedModel(

@@ -14,12 +14,12 @@ from urllib.parse import unquote
 
 from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS
 from zoo.build.create import create
+from zoo.build.descriptions import CONFIG, read_description
 from zoo.build.gathering import saved_files
 from zoo.build.locked import as_locked_address
 from zoo.build.placement import ANYWHERE, Placement, as_placement, check_holds_values
 from zoo.build.saved import (
     Origin,
-    Saved,
     Use,
     check_saved_license,
     describe,
@@ -34,12 +34,11 @@ from zoo.checkpoints.opening import open_checkpoint
 from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.store import sync_folder
 from zoo.checkpoints.writing import write_sharded
-from zoo.errors import CheckpointError, FormatError, OptionError
+from zoo.errors import CheckpointError, OptionError
 from zoo.models.model import Component
 from zoo.refs import LOCAL, is_external
 from zoo.specs import CheckpointSpec
 
-CONFIG = "config.json"
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGT]?)(i?)B", re.IGNORECASE)
 _ComponentType = TypeVar("_ComponentType", bound=Component)
 
@@ -140,7 +139,7 @@ def create_external(
     ref = as_locked_address(ref)
     with told_as(ref, lambda: saved_files(ref)):
         folder, config = _config_of(ref)
-        saved = _read_config(config)
+        saved = read_saved(read_description(config), config)
         check_saved_license(saved, ref, allow_licenses)
         matches = cls is not None and saved.factory == factory_path(cls)
         factory = cls if cls is not None and matches else find_class(saved.factory)
@@ -183,15 +182,3 @@ def _size(text: int | str) -> int:
     if isinstance(text, int) and not isinstance(text, bool) and text > 0:
         return text
     raise OptionError("not a size", asked=f"max_shard_size={text!r}", fix='max_shard_size="5GB"')
-
-
-def _read_config(path: str) -> Saved:
-    try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(
-            f"{path} is not a config that save_pretrained wrote ({type(error).__name__}: {error})",
-            fix="a folder written by save_pretrained",
-        ) from None
-    return read_saved(record, path)

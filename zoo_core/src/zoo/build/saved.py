@@ -6,7 +6,6 @@ Folders of `save_pretrained` hold it as `config.json`; the version registry hold
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,11 +14,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from zoo.build.create import construct, replace_head
+from zoo.build.descriptions import plugin_of
 from zoo.build.fast_init import without_initialisation
 from zoo.build.fresh import Fresh
 from zoo.build.placement import Placement
 from zoo.build.weights import key_map, load_weights
-from zoo.catalog import open_catalog
 from zoo.catalog.licenses import check_license
 from zoo.errors import FormatError, LabelError, ManifestError, PluginError, UnsupportedError
 from zoo.models.labels import LabelSpace
@@ -28,7 +27,6 @@ from zoo.models.provenance import Provenance
 from zoo.plugin.hooks import call
 from zoo.plugin.hookspecs import ModelCreated
 from zoo.plugin.loading import load_factory
-from zoo.plugin.state import PluginRecord
 from zoo.specs import CheckpointSpec, InputSpec
 
 LAYOUT = 1
@@ -162,15 +160,6 @@ def find_class(factory: str) -> type[Component]:
         f"the saved model is a {factory}, which belongs to no installed plugin",
         fix=f"pip install {package.replace('_', '-')}, or YourClass.from_pretrained(…)",
     )
-
-
-def plugin_of(factory: str) -> PluginRecord | None:
-    """The installed plugin whose package a `module:qualname` lies in."""
-    package = factory.partition(":")[0].partition(".")[0]
-    for plugin in open_catalog().plugins():
-        if os.path.basename(os.path.dirname(plugin.manifest)) == package:
-            return plugin
-    return None
 
 
 def factory_path(cls: type) -> str:

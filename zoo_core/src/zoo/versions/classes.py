@@ -13,7 +13,8 @@ import sys
 from importlib import import_module
 from weakref import WeakValueDictionary
 
-from zoo.build.saved import factory_path, find_class, plugin_of
+from zoo.build.descriptions import plugin_of
+from zoo.build.saved import factory_path, find_class
 from zoo.errors import OptionError, PluginError
 from zoo.models.model import Component
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.build.saved import Origin, Use, check_saved_license, describe, factory_path, plugin_of, read_saved, revive
+from zoo.build.descriptions import plugin_of
+from zoo.build.saved import Origin, Use, check_saved_license, describe, factory_path, read_saved, revive
 from zoo.build.weights import load_weights
 from zoo.checkpoints.files import read_tensors
 from zoo.checkpoints.writing import serialize
