@@ -189,6 +189,8 @@ RECORD_LIES: list[Callable[[dict[str, Any]], object]] = [
     lambda v: v.pop("size"),
     lambda v: v.pop("zoo_registry"),
     lambda v: v.update(zoo_registry="1"),
+    lambda v: v.update(future=float("nan")),  # what a newer zoo may say is kept, but it must be JSON
+    lambda v: v["saved"]["config"].update(width=float("inf")),
 ]
 
 
@@ -249,6 +251,7 @@ def test_contents_that_cannot_be_are_refused(exported: Path, there: zoo.ModelReg
     [
         "", "{", "[]", "7", "null", '"x"', "\udcff", '{"zoo_registry": 1, "zoo_registry": 1}', "[" * 100_000,
         '{"a":' * 100_000, '{"zoo_registry": ' + "9" * 10_000 + "}", '{"x":' + "[" * 100 + "]" * 100 + "}",
+        '{"x": NaN}', '{"x": [-Infinity]}', '{"x": 1e999}',
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("part", ["zoo-registry.json", f"{FOLDER}/record.json", f"{FOLDER}/config.json"])
@@ -260,6 +263,15 @@ def test_what_is_no_sound_json_is_refused(exported: Path, there: zoo.ModelRegist
         contents["versions"][0]["record"] = hashlib.sha256(raw).hexdigest()
         (exported / "zoo-registry.json").write_text(json.dumps(contents))
     refused(there, exported)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", ["config", "later"])
+def test_no_number_that_could_not_be_written_again_is_taken(
+    exported: Path, there: zoo.ModelRegistry, place: str, value: float
+) -> None:
+    rewritten(exported, lambda v: (v["saved"]["config"] if place == "config" else v).update(later=value))
+    refused(there, exported, "is not JSON")
 
 
 @pytest.mark.parametrize("part", ["zoo-registry.json", f"{FOLDER}/record.json", f"{FOLDER}/config.json"])

@@ -11,35 +11,29 @@ name. What the sources of a file deliver is then known here as if this machine h
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
-import secrets
-import shutil
-import stat
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import IO, Any, NamedTuple
 
+from zoo.checkpoints import carried, strict_json
+from zoo.checkpoints.carried import Carried, CarriedFolder, CarriedZip, Page
 from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.sources import Fetched, file_name, local_path
-from zoo.checkpoints.store import CHUNK, Store, sync_folder
+from zoo.checkpoints.store import CHUNK, Store
 from zoo.errors import CheckpointError, DigestError, FormatError
 
 INDEX, FILES = "zoo-files.json", "files"
 VERSION = 1
 MAX_INDEX = 4 << 20
-"""Bytes of the index, and of a zip's own list of contents."""
+"""Bytes of the index."""
 
 MAX_FILES, MAX_SOURCES, MAX_TEXT = 10_000, 64, 2_000
 _HEX = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\x00-\x1f\x7f]+")
-_OLDEST = (1980, 1, 1, 0, 0, 0)  # what a zip can say of time; the same in every bundle
-_DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error, OverflowError)
 
 
 class BundledFile(NamedTuple):
@@ -68,16 +62,8 @@ def write_folder(folder: str, refs: Sequence[str], files: Sequence[BundledFile],
     target = os.path.abspath(folder)
     if os.path.exists(target) and (not os.path.isdir(target) or os.listdir(target)):
         raise CheckpointError("the folder is not empty", asked=target, fix="another folder, or delete this one")
-    with _aside(target) as aside:
-        os.makedirs(os.path.join(aside, FILES))
-        for file in _once(files):
-            with open(os.path.join(aside, FILES, file.sha256), "xb") as copy:
-                _copy(file, store, copy)
-                _sync(copy)
-        with open(os.path.join(aside, INDEX), "xb") as index:
-            index.write(_index(refs, files))
-            _sync(index)
-        os.rename(aside, target)
+    with _told(target):
+        carried.write_folder(target, _pages(refs, files, store))
 
 
 def write_zip(path: str, refs: Sequence[str], files: Sequence[BundledFile], store: Store) -> None:
@@ -87,17 +73,8 @@ def write_zip(path: str, refs: Sequence[str], files: Sequence[BundledFile], stor
         CheckpointError: it cannot be written. DigestError: a file here is not what it was.
     """
     target = os.path.abspath(path)
-    with _aside(target) as aside, open(aside, "xb") as whole:
-        with zipfile.ZipFile(whole, "w") as archive:
-            index = _index(refs, files)
-            with archive.open(_entry(INDEX, len(index)), "w") as entry:
-                entry.write(index)
-            for file in _once(files):
-                with archive.open(_entry(f"{FILES}/{file.sha256}", file.size), "w") as entry:
-                    _copy(file, store, entry)
-        _sync(whole)
-        whole.close()
-        os.replace(aside, target)
+    with _told(target):
+        carried.write_zip(target, _pages(refs, files, store), mode=0o444, overwrite=True)
 
 
 def take(path: str, store: Store) -> list[BundledFile]:
@@ -116,15 +93,17 @@ def take(path: str, store: Store) -> list[BundledFile]:
     """
     with ExitStack() as stack:
         try:
-            bundle = _Folder(path) if os.path.isdir(path) else _Zip(path, stack)
-            files = _read_index(bundle.index())
-            bundle.check(files)
+            is_folder = os.path.isdir(path)
+            bundle = CarriedFolder(path) if is_folder else stack.enter_context(carried.opened_zip(path))
+            with bundle.open(INDEX) as index:
+                files = _read_index(index.read(MAX_INDEX + 1))
+            _check_names(bundle, files)
             for file in files:
                 _verify(file, bundle, store)
             for file in files:
                 if store.own(file.sha256, file.size) is None:
                     store.put(_pieces(bundle, file), Wanted(file.sha256, file.size))
-        except _DAMAGED as error:
+        except carried.DAMAGED as error:
             raise _fault(path, str(error)[:200] or type(error).__name__) from error
         except OSError as error:
             raise FormatError(f"{path} cannot be read: {error.strerror or error}", asked=path) from error
@@ -138,30 +117,29 @@ def take(path: str, store: Store) -> list[BundledFile]:
 
 
 @contextmanager
-def _aside(target: str) -> Iterator[str]:
-    """A name beside the target, on which nothing is left afterwards."""
-    folder = os.path.dirname(target)
-    aside = os.path.join(folder, f".zoo-{secrets.token_hex(8)}")
+def _told(target: str) -> Iterator[None]:
+    """What the system does not let us write, in our words."""
     try:
-        os.makedirs(folder, exist_ok=True)
-        yield aside
-        sync_folder(folder)
+        yield
     except OSError as error:
         why = error.strerror or str(error)
         raise CheckpointError(f"cannot write here: {why}", asked=target, fix="another place: -o PATH") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        with suppress(OSError):
-            os.unlink(aside)
 
 
-def _copy(file: BundledFile, store: Store, target: IO[bytes]) -> None:
+def _pages(refs: Sequence[str], files: Sequence[BundledFile], store: Store) -> Iterator[Page]:
+    index = _index(refs, files)
+    yield Page(INDEX, len(index), [index])
+    for file in _once(files):
+        yield Page(f"{FILES}/{file.sha256}", file.size, _copied(file, store))
+
+
+def _copied(file: BundledFile, store: Store) -> Iterator[bytes]:
     """A file's bytes, held against its digest on the way: one that is used where it lies may have changed."""
     digest = hashlib.sha256()
     with _opened(file, store) as source:
         while chunk := source.read(CHUNK):
             digest.update(chunk)
-            target.write(chunk)
+            yield chunk
     Wanted(file.sha256).check(digest.hexdigest(), file.size, file.source)
 
 
@@ -194,105 +172,16 @@ def _once(files: Iterable[BundledFile]) -> list[BundledFile]:
     return [found[sha256] for sha256 in sorted(found)]
 
 
-def _entry(name: str, size: int) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, _OLDEST)
-    entry.create_system, entry.external_attr = 3, 0o100444 << 16
-    entry.file_size = size  # decides whether the entry needs large fields
-    return entry
-
-
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
 # reading
 
 
-class _Folder:
-    """A bundle as a folder."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def index(self) -> bytes:
-        with self._plain(INDEX) as file:
-            return file.read(MAX_INDEX + 1)
-
-    def check(self, files: Sequence[BundledFile]) -> None:
-        names = sorted(os.listdir(os.path.join(self.path, FILES))) if files else []
-        _check_names(names, [file.sha256 for file in files])
-        if os.path.islink(os.path.join(self.path, FILES)):
-            raise ValueError(f"{FILES} is a link")
-
-    def open(self, file: BundledFile) -> IO[bytes]:
-        return self._plain(f"{FILES}/{file.sha256}", file.size)
-
-    def _plain(self, name: str, size: int | None = None) -> IO[bytes]:
-        """A regular file: no link to elsewhere, no pipe that never ends."""
-        path = os.path.join(self.path, *name.split("/"))
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        if os.path.islink(path):
-            raise ValueError(f"{name} is a link")
-        file = os.fdopen(os.open(path, flags), "rb")
-        seen = os.fstat(file.fileno())
-        if not stat.S_ISREG(seen.st_mode) or size not in (None, seen.st_size):
-            file.close()
-            raise ValueError(f"{name} has {seen.st_size} bytes, where {size} are announced")
-        return file
-
-
-class _Zip:
-    """A bundle as a zip, of which only plain stored entries are read."""
-
-    def __init__(self, path: str, stack: ExitStack) -> None:
-        self.path = path
-        self.archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(_Modest(path))))
-        self.entries = {entry.filename: entry for entry in self.archive.infolist()}
-
-    def index(self) -> bytes:
-        entry = self.entries.get(INDEX)
-        if entry is None:
-            raise ValueError(f"it holds no {INDEX}")
-        self._check_stored(entry)
-        with self.archive.open(entry) as file:
-            return file.read(MAX_INDEX + 1)
-
-    def check(self, files: Sequence[BundledFile]) -> None:
-        names = [entry.filename for entry in self.archive.infolist()]
-        _check_names(names, [INDEX, *(f"{FILES}/{file.sha256}" for file in files)])
-        if sum(file.size for file in files) > os.path.getsize(self.path):
-            raise ValueError("its files would be larger than itself")
-        for file in files:
-            entry = self.entries[f"{FILES}/{file.sha256}"]
-            self._check_stored(entry)
-            if entry.file_size != file.size:
-                raise ValueError(f"{entry.filename} has {entry.file_size} bytes, where {file.size} are announced")
-
-    def _check_stored(self, entry: zipfile.ZipInfo) -> None:
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-            raise ValueError(f"{entry.filename} is compressed")
-        if kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
-            raise ValueError(f"{entry.filename} is no plain file")
-
-    def open(self, file: BundledFile) -> IO[bytes]:
-        return self.archive.open(self.entries[f"{FILES}/{file.sha256}"])
-
-
-class _Modest(io.FileIO):
-    """A file of which no more than a little is read at a time, whatever a zip says of the size of its parts."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0 or size > MAX_INDEX:
-            taken = super().read(MAX_INDEX + 1)
-            if len(taken) > MAX_INDEX:
-                raise zipfile.BadZipFile("its list of contents is too long")
-            return taken
-        return super().read(size)
-
-
-def _check_names(names: Sequence[str], expected: Sequence[str]) -> None:
+def _check_names(bundle: CarriedFolder | CarriedZip, files: Sequence[BundledFile]) -> None:
+    expected = [f"{FILES}/{file.sha256}" for file in files]
+    if isinstance(bundle, CarriedZip):
+        names = [member.filename for member in bundle.members]
+        expected.append(INDEX)
+    else:
+        names = [f"{FILES}/{name}" for name in bundle.names(FILES)] if files else []
     if len(names) != len(set(names)):
         raise ValueError(f"{Counter(names).most_common(1)[0][0][:200]!r} is there twice")
     strange = sorted(set(names) - set(expected))
@@ -304,12 +193,7 @@ def _check_names(names: Sequence[str], expected: Sequence[str]) -> None:
 
 
 def _read_index(raw: bytes) -> list[BundledFile]:
-    if len(raw) > MAX_INDEX:
-        raise ValueError(f"{INDEX} is larger than {MAX_INDEX} bytes")
-    try:
-        record = json.loads(raw.decode("utf-8"))
-    except RecursionError:
-        raise ValueError(f"{INDEX} is nested too deep") from None
+    record = strict_json.loads(raw, MAX_INDEX)
     entries = record.get("files") if isinstance(record, dict) else None
     if not isinstance(entries, list) or record.get("zoo-files") != VERSION:
         raise ValueError(f"{INDEX} is not one that this version reads")
@@ -341,7 +225,7 @@ def _read_entry(entry: Any) -> BundledFile:
     return BundledFile(name, sha256, size, tuple(sources), str(source))
 
 
-def _verify(file: BundledFile, bundle: _Folder | _Zip, store: Store) -> None:
+def _verify(file: BundledFile, bundle: Carried, store: Store) -> None:
     for source in _elsewhere(file):
         pin = store.pin(source)
         if pin is not None and pin.sha256 != file.sha256:
@@ -359,11 +243,10 @@ def _elsewhere(file: BundledFile) -> list[str]:
     return [source for source in file.sources if not source.startswith("file://")]
 
 
-def _pieces(bundle: _Folder | _Zip, file: BundledFile) -> Iterator[bytes]:
+def _pieces(bundle: Carried, file: BundledFile) -> Iterator[bytes]:
     """A file's bytes, no more than are announced, and one to tell that there are more."""
     left = file.size + 1
-    opened: Callable[[BundledFile], IO[bytes]] = bundle.open
-    with opened(file) as stream:
+    with bundle.open(f"{FILES}/{file.sha256}") as stream:
         while left and (chunk := stream.read(min(CHUNK, left))):
             left -= len(chunk)
             yield chunk

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
 
+from zoo.checkpoints import strict_json
 from zoo.errors import FormatError
 
 MAX_HEADER = 25_000_000
@@ -101,8 +101,8 @@ def parse_header(raw: bytes, size: int | None, where: str) -> Header:
         FormatError: anything else than a sound header.
     """
     try:
-        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique_names)
-    except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, a key twice, absurd numbers or nesting
+        entries = strict_json.loads(raw, MAX_HEADER)
+    except ValueError as error:
         raise _fault(where, f"its header cannot be read: {str(error)[:100]}") from None
     if not isinstance(entries, dict):
         raise _fault(where, "its header is not an object")
@@ -121,8 +121,8 @@ def _aliases(text: str | None, tensors: dict[str, TensorInfo], where: str) -> di
     if text is None:
         return {}
     try:
-        aliases = json.loads(text, object_pairs_hook=unique_names)
-    except (ValueError, RecursionError):
+        aliases = strict_json.loads(text.encode("utf-8"), MAX_HEADER)
+    except ValueError:
         aliases = None
     if isinstance(aliases, dict) and all(
         k not in tensors and k != "__metadata__" and isinstance(v, str) and v in tensors for k, v in aliases.items()
@@ -161,16 +161,6 @@ def _check_cover(spans: dict[str, tuple[int, int]], data_bytes: int | None, wher
         reached = end
     if data_bytes is not None and reached != data_bytes:
         raise _fault(where, f"its tensors take {reached} bytes, the file has {data_bytes} for them")
-
-
-def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For `json.loads(object_pairs_hook=…)`: refuses a name that is there twice, and text that is no Unicode."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands there twice")
-    for name, value in pairs:  # JSON can spell half a character, which could not even be printed
-        (name + value if isinstance(value, str) else name).encode("utf-8")
-    return found
 
 
 def _fault(where: str, what: str) -> FormatError:

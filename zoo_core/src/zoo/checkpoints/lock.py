@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from zoo.checkpoints import strict_json
 from zoo.checkpoints.store import sync_folder
 from zoo.errors import LockError
 
@@ -97,14 +98,10 @@ def dump(lock: Lock) -> str:
 
 def parse(data: bytes, where: str = DEFAULT) -> Lock:
     """The lock a file holds. Raises `LockError` with the place of whatever does not belong there."""
-    if len(data) > MAX_BYTES:
-        raise _spoilt(where, f"it has {len(data)} bytes, and a lock file at most {MAX_BYTES}")
     try:
-        record = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number)
-    except RecursionError:
-        raise _spoilt(where, "it is nested too deep") from None
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and integers of thousands of digits
-        raise _spoilt(where, f"not JSON: {error}") from None
+        record = strict_json.loads(data, MAX_BYTES)
+    except ValueError as error:
+        raise _spoilt(where, f"not JSON that can be read: {error}") from None
     layout = record.get("zoo_lock") if isinstance(record, dict) else None
     if type(layout) is int and layout > LAYOUT:
         raise LockError(f"{where} was written by a newer zoo", found=f"layout {layout}", fix="pip install -U zoo-core")
@@ -348,19 +345,6 @@ def _count(value: Any, where: str) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
         raise _Fault(f"{where} is no whole number from 0")
     return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # adds
-        raise ValueError(f"the key {twice[:60]!r} stands twice in one object")
-    return values
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _shown(value: Any) -> str | None:

@@ -11,14 +11,12 @@ Needs no torch.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from zoo.checkpoints.headers import unique_names
+from zoo.checkpoints import strict_json
 from zoo.errors import FormatError
 
 INDEX = ".index.json"
@@ -63,12 +61,10 @@ def read_index(path: str, where: str = "") -> ShardIndex:
     where = where or path
     try:
         with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size > MAX_INDEX:
-                raise _fault(where, f"it is larger than {MAX_INDEX} bytes")
-            record = json.loads(file.read(MAX_INDEX).decode("utf-8"), object_pairs_hook=unique_names)
+            record = strict_json.loads(file.read(MAX_INDEX + 1), MAX_INDEX)
     except OSError as error:
         raise FormatError(f"{where}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, a name twice, absurd numbers or nesting
+    except ValueError as error:
         raise _fault(where, str(error)[:100]) from None
     weight_map = record.get("weight_map") if isinstance(record, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:

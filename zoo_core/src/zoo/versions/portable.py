@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from zoo.checkpoints import strict_json
 from zoo.checkpoints.store import checked_hex
 from zoo.errors import DigestError, FormatError, ZooError
 from zoo.versions import filing
@@ -150,9 +151,8 @@ def check_config(raw: bytes, record: VersionRecord, where: str) -> None:
 def parsed(raw: bytes, where: str) -> dict[str, Any]:
     """A JSON object that somebody else wrote. Raises `FormatError`: a name twice, no finite number, absurd nesting."""
     try:
-        values = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
-        _check_depth(values)
-    except (ValueError, RecursionError) as error:
+        values = strict_json.loads(raw, max(MAX_CONTENTS, MAX_RECORD))
+    except ValueError as error:
         raise FormatError(f"{where} is no JSON that can be read: {str(error)[:100]}") from None
     if not isinstance(values, dict):
         raise FormatError(f"{where} is not a JSON object")
@@ -233,22 +233,6 @@ def _is_text(value: object) -> bool:
 def _check(holds: bool, what: str) -> None:
     if not holds:
         raise ValueError(f"its {what} cannot be")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return values
-
-
-def _check_depth(value: Any, room: int = 64) -> None:
-    """Refuse what would exhaust the stack of whoever walks through it."""
-    if isinstance(value, dict | list):
-        if not room:
-            raise ValueError("it is nested too deep")
-        for part in value.values() if isinstance(value, dict) else value:
-            _check_depth(part, room - 1)
 
 
 def _canonical(values: Mapping[str, Any]) -> bytes:
