@@ -313,6 +313,48 @@ def test_a_folder_is_opened_by_the_weights_in_it(
     assert "./mine" in caught.value.fix
 
 
+def test_the_folder_of_a_run_leads_to_its_newest_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = zoo.create("resnet18", num_classes=2)
+    for epoch in (0, 1):
+        zoo.save_checkpoint(model, epoch=epoch, path="run")
+    for folder in ("run", "./run", tmp_path / "run"):
+        with pytest.raises(zoo.ZooError) as caught:
+            zoo.create("resnet18", num_classes=2, checkpoint=folder)
+        path = caught.value.fix.removeprefix('checkpoint="').removesuffix('"')
+        assert os.path.samefile(path, tmp_path / "run" / "epoch-0001")
+        assert zoo.create("resnet18", num_classes=2, checkpoint=path).load_report.ok
+    for ref in (str(tmp_path / "run" / "epoch-0001"), "run/epoch-0001", "./run"):
+        with pytest.raises(zoo.RefError) as caught:
+            zoo.create(ref)
+        address = caught.value.fix.removeprefix('zoo.create("').removesuffix('")')
+        assert zoo.create(address).config.num_classes == 2
+    (tmp_path / "cnn" / "resnet181").mkdir(parents=True)
+    with pytest.raises(zoo.NotFoundError) as caught:
+        zoo.create("cnn/resnet181")
+    assert caught.value.fix == 'zoo.create("file://cnn/resnet181")'
+
+
+@pytest.mark.parametrize("checkpoint", [{"weight": torch.ones(1)}, 3, b"own.pth"], ids=["a state dict", "3", "bytes"])
+def test_a_checkpoint_is_a_name_a_path_or_an_address(checkpoint: Any) -> None:
+    with pytest.raises(zoo.OptionError, match="a name, a path or an address") as caught:
+        zoo.create("resnet18", checkpoint=checkpoint)
+    assert ("load_state_dict" in caught.value.fix) == isinstance(checkpoint, dict)
+
+
+def test_averaged_weights_behind_a_wrapper_are_loaded_and_the_report_says_so(tmp_path: Path) -> None:
+    """What torchvision's reference script writes."""
+    model = zoo.create("resnet18", num_classes=2)
+    averaged = torch.optim.swa_utils.AveragedModel(model, use_buffers=True)
+    with torch.no_grad():
+        averaged.module.encoder.conv1.weight.add_(1)
+    path = tmp_path / "model_9.pth"
+    torch.save({"model": model.state_dict(), "model_ema": averaged.state_dict(), "epoch": 9}, path)
+    again = zoo.create("resnet18", num_classes=2, checkpoint=path)
+    assert torch.equal(again.encoder.conv1.weight, model.encoder.conv1.weight + 1)
+    assert (again.load_report.inside, again.load_report.prefix) == ("model_ema", "module.")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

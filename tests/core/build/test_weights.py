@@ -146,3 +146,68 @@ def test_the_structure_alone_is_enough_to_refuse() -> None:
     structure["embed.weight"] = TensorInfo("F32", (5, 9))
     with pytest.raises(LoadError, match=r"embed\.weight"):
         check_structure(Tied(), structure, "native", "there")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "told"), [(torch.int8, "int8"), (torch.bool, "bool"), (torch.complex64, "complex64")]
+)
+def test_values_of_another_kind_are_not_cast_to_weights(dtype: torch.dtype, told: str) -> None:
+    tensors = published(Tied()) | {"scale": torch.ones(1).to(dtype)}
+    for strict in (True, False):
+        with pytest.raises(LoadError, match="quantised") as caught:
+            load_weights(unwritten(), tensors, format="native", source="here", strict=strict)
+        report = caught.value.report
+        assert report.mismatched == {"scale": f"file {told}, model float32"}  # type: ignore[attr-defined]  # a LoadReport
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("format", ["native", "old"])
+def test_what_wrappers_put_before_every_name_is_left_out_and_told(prefix: str, format: str) -> None:
+    expected = published(Tied())
+    tensors = {prefix + name: tensor for name, tensor in expected.items()} | {"n_averaged": torch.tensor(3)}
+    if format == "old":
+        tensors = {name.replace("norm.", "bn."): tensor for name, tensor in tensors.items()}
+        tensors[f"{prefix}aux.weight"] = torch.zeros(3)
+    model = unwritten()
+    report = load_weights(model, tensors, format=format, source="here", inside="model_ema")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    assert (report.prefix, report.inside, report.ok) == (prefix, "model_ema", True)
+    assert report.skipped["n_averaged"] == "a counter beside the model"
+    assert set(report.skipped) == {"n_averaged"} | ({f"{prefix}aux.weight"} if format == "old" else set())
+    assert f"'{prefix}' left out of every name" in str(report)
+    assert "taken from 'model_ema'" in str(report)
+
+
+def test_a_beginning_is_left_out_only_where_all_of_it_then_fits() -> None:
+    whole = {f"module.{name}": tensor for name, tensor in published(Tied()).items()}
+    some = {name: tensor for name, tensor in whole.items() if "scale" not in name}
+    scale = whole["module.scale"]
+    with pytest.raises(LoadError) as caught:
+        load_weights(unwritten(), some | {"scale": scale}, format="native", source="here")
+    assert caught.value.report.prefix == ""  # type: ignore[attr-defined]  # a LoadReport
+    with pytest.raises(LoadError) as caught:
+        load_weights(unwritten(), some, format="native", source="here")
+    assert caught.value.report.missing == ("scale",)  # type: ignore[attr-defined]  # a LoadReport
+    for strict in (True, False):
+        with pytest.raises(LoadError):
+            load_weights(unwritten(), whole | {"module.x": scale}, format="native", source="here", strict=strict)
+
+
+def test_names_of_the_models_own_that_begin_so_stay() -> None:
+    class Outer(Model):
+        Config = TiedConfig
+
+        def __init__(self, config: TiedConfig) -> None:
+            super().__init__(config)
+            self.module = nn.Linear(2, 2)
+
+    model = Outer(TiedConfig())
+    assert load_weights(model, Outer(TiedConfig()).state_dict(), format="native", source="here").prefix == ""
+
+
+def test_a_header_with_such_a_beginning_is_not_refused() -> None:
+    structure = {
+        f"module.{name}": TensorInfo("F32" if tensor.is_floating_point() else "I64", tuple(tensor.shape))
+        for name, tensor in published(Tied()).items()
+    }
+    check_structure(Tied(), structure, "native", "there")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from os import PathLike, fspath
 from urllib.parse import unquote
 
 from zoo.catalog import Resolved
-from zoo.errors import NotFoundError, OptionError, SourceError
+from zoo.errors import CheckpointError, NotFoundError, OptionError, RefError, SourceError
 from zoo.specs import CheckpointSpec
 
 OWN_FILE = "own-file"  # no reference can name it: a checkpoint's name has no hyphen
@@ -29,7 +31,13 @@ def chosen_checkpoint(
                 fix='backbone={"name": "resnet50", "pretrained": True}' if composed else own,
             )
         return resolved.checkpoint if pretrained else None
-    text = fspath(chosen)
+    text = fspath(chosen) if isinstance(chosen, str | PathLike) else None
+    if not isinstance(text, str):
+        raise OptionError(
+            "`checkpoint` is a name, a path or an address",
+            asked=f"checkpoint={type(chosen).__name__}",
+            fix="model.load_state_dict(…)" if isinstance(chosen, Mapping) else 'checkpoint="path/to/weights"',
+        )
     if is_file(chosen):
         source = _in_folder(text if "://" in text else f"file://{text}")
         return CheckpointSpec(name=OWN_FILE, sources=(source,), format=format or "native")
@@ -43,7 +51,7 @@ def chosen_checkpoint(
     found = resolved.model.checkpoint(text)
     if found is None:
         names = [c.name for c in resolved.model.checkpoints]
-        meant = [f"./{text}"] if os.path.exists(text) else names
+        meant = [_newest(text) or f"./{text}"] if os.path.exists(text) else names
         raise NotFoundError(
             f"{resolved.model.name} has no checkpoint {text!r}",
             asked=text,
@@ -66,8 +74,29 @@ def _in_folder(source: str) -> str:
     raise SourceError(
         f"{source} is a folder, with none of {', '.join(IN_A_FOLDER)} in it",
         asked=os.path.abspath(folder),
-        fix="the weights file itself",
+        fix=f'checkpoint="{newest}"' if (newest := _newest(folder)) else "the weights file itself",
     )
+
+
+def _newest(folder: str) -> str:
+    """The path of the newest checkpoint in a training run's folder; empty for any other folder, or a file."""
+    from zoo.checkpoints.training.folders import list_checkpoints  # needs torch, as few errors do
+
+    with suppress(CheckpointError):
+        for checkpoint in reversed(list_checkpoints(folder)):
+            return os.path.join(folder if os.path.dirname(folder) else f"./{folder}", checkpoint.name)
+    return ""
+
+
+@contextmanager
+def minding_folders(ref: object) -> Iterator[None]:
+    """What is no reference but a folder on this machine has an error that says how to name it."""
+    try:
+        yield
+    except (RefError, NotFoundError) as error:
+        if isinstance(ref, str) and is_file(ref) and os.path.isdir(os.path.expanduser(ref)):
+            error.fix = f'zoo.create("file://{_newest(os.path.expanduser(ref)) or ref}")'
+        raise
 
 
 def is_file(checkpoint: str | PathLike[str]) -> bool:

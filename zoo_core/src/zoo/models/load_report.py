@@ -11,15 +11,20 @@ from typing import Any
 class LoadReport:
     """One load, tensor by tensor, in the model's key names unless said otherwise.
 
+    inside: under which keys of the file the tensors lay, such as `model_ema`, with dots between. prefix: what every
+    name in the file began with and the model's do not, such as `module.`; it was left out.
+
     loaded: taken from the file as they are. adapted: taken, but changed on the way, with how (resized positions,
     another number of input channels). reinitialised: fresh random values, with why. kept: not in the file and left
     as the model computed them (counters and index tables). skipped: in the file, deliberately not used, with why
     (published names). unexpected: in the file, unknown to the model (published names). missing: in the model, not in
-    the file. mismatched: another shape in the file than in the model.
+    the file. mismatched: another shape in the file than in the model, or values that are none of its kind.
     """
 
     source: str = ""
     format: str = "native"
+    inside: str = ""
+    prefix: str = ""
     loaded: tuple[str, ...] = ()
     adapted: Mapping[str, str] = field(default_factory=dict)
     reinitialised: Mapping[str, str] = field(default_factory=dict)
@@ -42,7 +47,10 @@ class LoadReport:
         } | {"ok": self.ok}
 
     def __str__(self) -> str:
-        lines = [f"{len(self.loaded)} tensors loaded from {self.source} ({self.format})"]
+        where = f"{self.source} ({self.format})" + (f", taken from {self.inside!r} in it" if self.inside else "")
+        lines = [f"{len(self.loaded)} tensors loaded from {where}"]
+        if self.prefix:
+            lines.append(f"  {self.prefix!r} left out of every name")
         for name in ("adapted", "reinitialised", "kept", "skipped", "mismatched", "missing", "unexpected"):
             keys = getattr(self, name)
             if not keys:
