@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,15 @@ def test_without_references_the_lock_here_or_else_this_machine_is_told_about(sit
     env = {"ZOO_PLUGINS": "acme"}
     assert zoo("lock", "classifier", site=site.folder, cwd=tmp_path, env=env).code == 0
     assert [model["asked"] for model in licenses(site, cwd=tmp_path)["models"]] == ["classifier"]
+
+
+def test_asking_for_licences_is_no_use_of_the_weights(site: Site) -> None:
+    store, source = Store(), "https://127.0.0.1:9/bound.safetensors"
+    blob = store.put([b"bound"])
+    store.remember_pin(source, blob.sha256, source)
+    os.utime(blob.path, (1, 1))
+    assert [model["asked"] for model in licenses(site)["models"]] == ["acme/tiny.bound@1"]
+    assert store.uses.last(blob.sha256, 0.0) == 0.0
 
 
 def test_a_lock_tells_its_own_licences_and_digests(site: Site, tmp_path: Path) -> None:

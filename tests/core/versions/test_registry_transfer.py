@@ -18,8 +18,13 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from registered_models import Pebble, pebble, register, value_of
 
 import zoo
+from zoo.checkpoints.delivery import Wanted
+from zoo.checkpoints.store import Store
+from zoo.versions import importing, ledger
+from zoo.versions.archives import Export
 from zoo.versions.ledger import FILE
 from zoo.versions.records import VersionRecord
+from zoo.versions.shelf import Shelf
 
 KINDS = pytest.mark.parametrize("kind", ["export", "export.zip"])
 
@@ -214,6 +219,44 @@ def test_lost_and_damaged_weights_come_back_with_an_import(
         blob.write_bytes(body[:-1] + b"!")
     assert registry.import_from(tmp_path / "x").unchanged == ("local/m@1.0.0",)
     assert value_of(registry.load("m")) == 0.0
+
+
+def test_lost_weights_come_back_with_an_import_even_if_a_package_has_the_same(
+    registry: zoo.ModelRegistry, tmp_path: Path
+) -> None:
+    record = registry.register(name="m", version="1.0.0", model=pebble(1.0))
+    registry.export("m", tmp_path / "x")
+    shutil.move(blob := Store().blob_path(record.sha256), tmp_path / "site")
+    Store().adopt(str(tmp_path / "site"), Wanted(record.sha256), "pkg://x/weights")
+    registry.import_from(tmp_path / "x")
+    assert os.path.exists(blob)
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_weights_that_leave_before_they_are_registered_are_brought_again_while_others_may_write(
+    registry: zoo.ModelRegistry, there: zoo.ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    register(registry, "1.0.0")
+    registry.export("m", tmp_path / "x")
+    bring, brought = importing._bring, []
+
+    def overtaken(shelf: Shelf, export: Export, one: importing._Wanted) -> None:
+        with shelf.ledger.writing():  # as another process does; it may take hours to bring weights
+            brought.append(one.ref)
+        bring(shelf, export, one)
+        if len(brought) <= times:
+            os.unlink(shelf.store.blob_path(one.sha256))
+
+    monkeypatch.setattr(importing, "_bring", overtaken)
+    monkeypatch.setattr(ledger, "_PATIENCE", 0.2)
+    if times == 1:
+        assert there.import_from(tmp_path / "x").added == ("local/m@1.0.0",)
+        assert len(brought) == 2
+        assert value_of(there.load("m")) == 0.0
+    else:
+        with pytest.raises(zoo.CheckpointError, match="again and again"):
+            there.import_from(tmp_path / "x")
+        assert there.list() == []
 
 
 def test_a_newer_zoo_s_record_is_kept_and_handed_on(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.headers import read_header
-from zoo.errors import NotFoundError, ZooError
+from zoo.errors import CheckpointError, NotFoundError, ZooError
 from zoo.refs import LOCAL
 from zoo.versions import filing, layouts, selection
 from zoo.versions.addresses import Address
@@ -33,6 +33,9 @@ from zoo.versions.portable import (
 from zoo.versions.records import AliasMeaning, Import, Transfer, VersionRecord
 from zoo.versions.semver import Version
 from zoo.versions.shelf import Shelf
+
+_TRIES = 3
+"""Times that weights are brought before they are registered; a collector leaves for hours what has just arrived."""
 
 
 class _Wanted(NamedTuple):
@@ -90,16 +93,36 @@ def _file(
     """One transaction: every version that is not here yet, and the aliases if asked for. What of it was new."""
     arrived = Import(source=export.label, at=filing.now(), by=filing.user())
     added = set()
-    with shelf.ledger.writing() as connection:
+    with _complete(shelf, export, wanted) as connection:
         for one in wanted:
             parcel = _parcel(export, one.entry)  # once more: records are small, and holding all of them is not
             if not _is_there(connection, parcel.record, export):
                 filing.file_version(connection, replace(parcel.record, imported=arrived), _later(parcel))
                 added.add(one)
-            if shelf.store.find(one.sha256, one.weights.size) is None:  # collected since they arrived
-                _bring(shelf, export, one)
         moved = [meaning for meaning in meanings if aliases and _applied(connection, meaning)]
     return added, moved
+
+
+@contextmanager
+def _complete(shelf: Shelf, export: Export, wanted: Sequence[_Wanted]) -> Iterator[sqlite3.Connection]:
+    """A transaction during which all weights are in the store.
+
+    What has left it since it arrived is brought again outside: that may be a download, and others want to write.
+    """
+    for _ in range(_TRIES):
+        with shelf.ledger.writing() as connection:
+            gone = [one for one in wanted if shelf.store.own(one.sha256, one.weights.size) is None]
+            if not gone:
+                yield connection
+                return
+        for one in gone:
+            _bring(shelf, export, one)
+    raise CheckpointError(
+        "weights left the store again and again while they were being registered",
+        asked=gone[0].ref,
+        found=shelf.store.blob_path(gone[0].sha256),
+        fix="see what removes files there, and try again",
+    )
 
 
 def _parcel(export: Export, entry: Entry) -> Parcel:
@@ -126,7 +149,7 @@ def _is_there(connection: sqlite3.Connection, record: VersionRecord, export: Exp
 
 
 def _is_sound(shelf: Shelf, one: _Wanted) -> bool:
-    found = shelf.store.find(one.sha256, one.weights.size)
+    found = shelf.store.own(one.sha256, one.weights.size)
     return found is not None and shelf.store.digest(found.path) == one.sha256
 
 
@@ -163,7 +186,7 @@ def _later(parcel: Parcel) -> dict[str, Any]:
 
 def _notes(parcel: Parcel) -> Iterator[str]:
     """What the user should know of a version that is taken all the same, without its name."""
-    from zoo.build.saved import plugin_of
+    from zoo.build.descriptions import plugin_of
 
     record = parcel.record
     if parcel.newer:
