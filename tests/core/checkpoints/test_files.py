@@ -164,6 +164,17 @@ def test_any_layout_is_written_as_its_values(tmp_path: Path) -> None:
     assert back.keys() == tensors.keys()
 
 
+def test_a_negated_view_is_another_tensor(tmp_path: Path) -> None:
+    values = torch.randn(4, dtype=torch.cfloat)
+    negated = values.conj().imag
+    assert negated.is_neg()
+    write_weights(str(tmp_path / "m"), {"a": values.imag, "b": negated, "c": values.imag})
+    tensors = read_tensors(str(tmp_path / "m")).tensors
+    assert torch.equal(tensors["a"], values.imag)
+    assert torch.equal(tensors["b"], -values.imag)
+    assert tensors["c"] is tensors["a"]
+
+
 def test_tied_tensors_are_written_once_and_come_back_tied(tmp_path: Path) -> None:
     shared = torch.randn(1000, 10)
     tensors = {"encoder.weight": shared, "decoder.weight": shared, "view": shared[:10], "equal": shared.clone()}

@@ -96,6 +96,7 @@ HOSTILE = [
     file_of({"a": entry(shape=[1 << 32, 1 << 32], span=[0, 0])}),  # 2**64, which 64 bits take for 0
     file_of({"a": entry(shape=[1 << 31, 1 << 31, 2], span=[0, 0])}),
     file_of({"a": entry(shape=[(1 << 63) - 1], span=[0, (1 << 63) - 1])}, b"1234"),
+    file_of({"a": entry(shape=[0, 1 << 47, 1 << 47], span=[0, 0])}),  # empty, with strides beyond 64 bits
     file_of({"a": entry(shape=[1 << 63, 0], span=[0, 0])}),
     file_of({"a": entry(span=[(1 << 64) - 4, 1 << 64])}, b"1234"),
     file_of({"a": entry(span=[-(1 << 63), 4 - (1 << 63)])}, b"1234"),

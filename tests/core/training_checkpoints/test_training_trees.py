@@ -218,3 +218,11 @@ def test_a_tree_that_contains_itself_or_is_absurdly_deep_is_refused() -> None:
 def test_hostile_structures_are_format_errors(structure: Any) -> None:
     with pytest.raises(FormatError, match="is damaged"):
         TreeReader({"t": torch.zeros(8, dtype=torch.uint8)}, "state.json").read(structure)
+
+
+def test_a_negated_view_keeps_its_own_values() -> None:
+    values = torch.randn(4, dtype=torch.cfloat)
+    writer = TreeWriter()
+    structure = writer.add({"a": values.imag, "b": values.conj().imag}, "extra")
+    read = TreeReader({name: tensor.contiguous() for name, tensor in writer.tensors.items()}, "here").read(structure)
+    assert torch.equal(read["b"], -read["a"])

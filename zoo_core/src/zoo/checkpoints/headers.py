@@ -17,6 +17,9 @@ MAX_HEADER = 25_000_000
 """Bytes; the Hub's own limit."""
 
 MAX_RANK = 32
+MAX_VALUES = 1 << 62
+"""Of a tensor without the dimensions that are 0: its strides are of that size, and torch counts them in 64 bits."""
+
 ALIASES = "zoo.aliases"
 """The metadata key under which tied names are kept: JSON, {name: the name that has the bytes}."""
 
@@ -142,7 +145,7 @@ def _entry(name: str, entry: Any, where: str) -> tuple[TensorInfo, tuple[int, in
         )
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise _fault(where, f"{name!r} has the unknown dtype {str(dtype)[:20]!r}")
-    if not _counts(shape) or len(shape) > MAX_RANK:
+    if not _counts(shape) or len(shape) > MAX_RANK or prod(max(1, extent) for extent in shape) > MAX_VALUES:
         raise _fault(where, f"{name!r} has no sensible shape")
     if not _counts(span) or len(span) != 2 or span[1] - span[0] != prod(shape) * ITEM_BYTES[dtype]:
         raise _fault(where, f"{name!r}: its bytes do not fit its shape")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -155,23 +156,34 @@ def _untied(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
     """Tensors without repeats, and which name stands for which. The first name in order keeps the bytes."""
     kept: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
-    first: dict[tuple[object, ...], str] = {}
+    first: dict[object, str] = {}
     for name in sorted(tensors):
         tensor = tensors[name]
         if not isinstance(name, str) or name == "__metadata__":
             raise FormatError(f"{name!r} cannot name a tensor in a safetensors file")
         if not isinstance(tensor, Tensor):
             raise FormatError(f"{name!r} is a {type(tensor).__name__}, not a tensor")
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or not tensor.numel():
-            kept[name] = tensor
-            continue
-        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj())
+        place = tensor_place(tensor)
         if place in first:
             aliases[name] = first[place]
         else:
             first[place] = name
             kept[name] = tensor
     return kept, aliases
+
+
+def tensor_place(tensor: Tensor) -> object:
+    """Equal for tensors that are one and the same data, as tied weights are."""
+    if tensor.layout != torch.strided or tensor.is_meta or is_sharded(tensor) or not tensor.numel():
+        return id(tensor)
+    views = (tensor.is_conj(), tensor.is_neg())  # the same bytes read otherwise
+    return (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), *views)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether it is a DTensor, spread over processes. Importing that class takes longer than a small checkpoint."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def _check(name: str, tensor: Tensor) -> None:

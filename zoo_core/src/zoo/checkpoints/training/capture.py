@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from zoo.checkpoints.files import DTYPES
 from zoo.checkpoints.training.randomness import Generator, generator_state, random_state, set_random_state
-from zoo.checkpoints.training.trees import TreeWriter, is_sharded, tensor_place
+from zoo.checkpoints.training.trees import TreeWriter
+from zoo.checkpoints.writing import is_sharded, tensor_place
 from zoo.errors import OptionError, ZooError
 
 NATIVE = "native"

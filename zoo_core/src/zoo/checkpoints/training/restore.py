@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zoo.checkpoints.training.capture import Stateful, Training, bare, parameter_names, parameter_rows, type_name
 from zoo.checkpoints.training.randomness import check_generator, set_generator_state, set_random_state
-from zoo.checkpoints.training.trees import is_sharded
+from zoo.checkpoints.writing import is_sharded
 from zoo.errors import LoadError, OptionError
 
 

@@ -42,7 +42,8 @@ from zoo.checkpoints.training.folders import (
 )
 from zoo.checkpoints.training.pieces import LOCAL, WEIGHT, PieceReader, PieceWriter, Whole, pieces_of, shard_name
 from zoo.checkpoints.training.retention import retire
-from zoo.checkpoints.training.trees import child, is_sharded, structure_text
+from zoo.checkpoints.training.trees import child, structure_text
+from zoo.checkpoints.writing import is_sharded
 from zoo.errors import CheckpointError, UnsupportedError
 
 LOCAL_TREES = ("random", "generators")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import struct
-import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from zoo.checkpoints.files import DTYPES
+from zoo.checkpoints.writing import is_sharded, tensor_place
 from zoo.errors import FormatError, OptionError
 
 DEEPEST = 100
@@ -187,19 +187,6 @@ def holds_tensors(structure: Any) -> bool:
     if isinstance(structure, dict):
         return not structure.keys().isdisjoint(("$tensor", "$array")) or any(map(holds_tensors, structure.values()))
     return False
-
-
-def tensor_place(tensor: Tensor) -> object:
-    """Equal for tensors that are one and the same data, as tied weights are."""
-    if tensor.layout != torch.strided or is_sharded(tensor) or not tensor.numel():
-        return id(tensor)
-    return (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj())
-
-
-def is_sharded(tensor: Tensor) -> bool:
-    """Whether it is a DTensor, spread over processes. Importing that class takes longer than a small checkpoint."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def _check_tensor(tensor: Tensor, path: str) -> None:
