@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from loopback_hub import LoopbackHub
 from zoo.checkpoints.headers import TensorInfo
 from zoo.checkpoints.opening import open_checkpoint, peek_structure
+from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.store import Store
 from zoo.checkpoints.writing import serialize
 from zoo.errors import FormatError
@@ -95,6 +98,59 @@ def test_a_file_of_another_format_is_offered_to_readers_in_turn(tmp_path: Path, 
     assert asked == [str(tmp_path / "m.onnx")]
     with pytest.raises(FormatError, match="no installed plugin reads"):
         open_checkpoint(spec, readers=(declines,), store=store)
+
+
+@pytest.mark.parametrize("name", ["net", "net.pkl", "net.tar", "net.pyth", "net.model"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_torch_file_is_known_by_its_bytes_where_its_name_says_nothing(
+    tmp_path: Path, store: Store, name: str, legacy: bool
+) -> None:
+    torch.save({"state_dict": STATE}, tmp_path / name, _use_new_zipfile_serialization=not legacy)
+    assert is_state(open_checkpoint(record(f"file://{tmp_path}/{name}"), store=store).tensors)
+
+
+def test_a_file_of_another_kind_is_not_taken_for_torch_s(tmp_path: Path, store: Store) -> None:
+    with zipfile.ZipFile(tmp_path / "some.npz", "w") as archive:
+        archive.writestr("a.npy", b"1234")
+    (tmp_path / "some.pkl").write_bytes(pickle.dumps({"a": 1}))
+    (tmp_path / "none").write_bytes(b"")
+    for name in ("some.npz", "some.pkl", "none"):
+        with pytest.raises(FormatError, match="no installed plugin reads"):
+            open_checkpoint(record(f"file://{tmp_path}/{name}"), store=store)
+
+
+@pytest.mark.parametrize("place", ["headers.open", "files.torch.UntypedStorage.from_file", "torch_files.open"])
+def test_a_file_that_a_collector_had_in_its_hand_is_opened_all_the_same(
+    hub: LoopbackHub, store: Store, torch_file: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Between the finding and the opening it lies in the trash, from where the next who asks brings it back."""
+    hub.add("acme/model", "m.safetensors", SAFE)
+    hub.add("acme/model", "m.pth", torch_file.read_bytes())
+    name = "m.pth" if place == "torch_files.open" else "m.safetensors"
+    spec = record(f"hf://acme/model/{name}")
+    blob = store.blob_path(fetch(spec.sources, store=store).sha256)
+    module, _, rest = place.partition(".")
+    real = open if rest == "open" else torch.UntypedStorage.from_file
+    thrown: list[str] = []
+
+    def late(path: str, *more: Any, **options: Any) -> Any:
+        if path == blob and not thrown:
+            thrown.append(store.trash.throw(path))
+        return real(path, *more, **options)  # type: ignore[operator]  # one of two functions
+
+    monkeypatch.setattr(f"zoo.checkpoints.{module}.{rest}", late, raising=False)
+    assert is_state(open_checkpoint(spec, store=store).tensors)
+    assert thrown
+
+
+def test_a_file_that_is_gone_is_a_format_error(hub: LoopbackHub, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("acme/model", "m.safetensors", SAFE)
+    spec = record("hf://acme/model/m.safetensors")
+    fetched = fetch(spec.sources, store=store)
+    os.unlink(fetched.path)
+    monkeypatch.setattr("zoo.checkpoints.opening.fetch", lambda *_, **__: fetched)
+    with pytest.raises(FormatError, match="No such file"):
+        open_checkpoint(spec, store=store)
 
 
 def test_a_pickle_by_any_other_name_is_not_opened(tmp_path: Path, torch_file: Path, store: Store) -> None:

@@ -7,6 +7,7 @@ that unpacks to a thousand times its size, or under another's name, is nobody's 
 
 from __future__ import annotations
 
+import mmap
 import re
 import struct
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ MAX_DIRECTORY = 16_000_000
 """Bytes of the archive's own list of records: some 200,000 of them."""
 
 _PART = re.compile(r"(?!\.\.?/)[^/\\\0]{1,255}")  # the root is called as the file was, at noon 12:00 perhaps
+_PLAIN = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # 0x1950A86A20F9469CFC6C, as files of torch before 1.6 begin
 _END, _END64, _LOCATOR, _ENTRY, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 
 
@@ -46,6 +48,18 @@ class Archive(NamedTuple):
 def is_archive(data: Bytes) -> bool:
     """Whether the file begins as torch's archives do."""
     return data[:4] == _LOCAL
+
+
+def is_torch_file(path: str) -> bool:
+    """Whether a file of any name is one that torch wrote: an archive with a `data.pkl`, or begun by torch's number."""
+    try:
+        with open(path, "rb") as file:
+            if _PLAIN in file.read(20):
+                return True
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return is_archive(data) and bool(list_archive(data, path))
+    except (OSError, ValueError, FormatError):  # mmap refuses an empty file by ValueError
+        return False
 
 
 def list_archive(data: Bytes, where: str) -> Archive:

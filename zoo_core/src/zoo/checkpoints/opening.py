@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from zoo.checkpoints.archives import is_torch_file
 from zoo.checkpoints.delivery import Progress
 from zoo.checkpoints.headers import Header, TensorInfo, read_header
 from zoo.checkpoints.sharding import ShardIndex, beside, is_index, joined, read_index
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 Reader = Callable[[str], "Mapping[str, Tensor] | None"]
 """Reads a file of another format into tensors by name, or gives None for one it does not know."""
 
+_Read = TypeVar("_Read")
 SAFETENSORS = (".safetensors",)
 TORCH = (".pth", ".pt", ".bin", ".ckpt", ".pth.tar")
 
@@ -62,7 +65,7 @@ def files_of(spec: CheckpointSpec, store: Store | None = None) -> list[FileFact]
     if any(is_index(file_name(source)) for source in spec.sources):
         here = stored(spec.sources, sha256=spec.sha256, size=spec.size, store=store)
         if here is not None and is_index(file_name(here.source)):
-            index = read_index(here.path, here.source)
+            index = _read(here, store, _index)
             facts += [_shard_fact(spec, here.source, shard) for shard in index.shards]
     return facts
 
@@ -90,7 +93,8 @@ def open_checkpoint(
     """Fetch, verify and open. A stored file is not hashed, not copied and not read: its pages are read when used.
 
     Args:
-        readers: asked in turn for files that are neither safetensors nor torch's own.
+        readers: asked in turn for files that are called neither as safetensors are nor as torch's own. What none of
+            them reads is opened all the same where its first bytes are torch's.
         carriers: asked in turn for sources of schemes the zoo does not know.
 
     Raises:
@@ -102,18 +106,20 @@ def open_checkpoint(
     name = file_name(fetched.source).lower()
     if is_index(name):
         parts: dict[str, OpenedCheckpoint] = {}
-        index = read_index(fetched.path, fetched.source)
+        index = _read(fetched, store, _index)
         for shard in index.shards:
             fact = _shard_fact(spec, fetched.source, shard)
             arrived = fetch(fact.sources, store=store, progress=progress, carriers=carriers)
-            parts[shard] = _opened(arrived, store)
+            parts[shard] = _read(arrived, store, partial(_opened, store=store))
         return _joined(fetched, index, parts)
     if name.endswith(SAFETENSORS + TORCH):
-        return _opened(fetched, store)
+        return _read(fetched, store, partial(_opened, store=store))
     for reader in readers:
         read = reader(fetched.path)
         if read is not None:
             return OpenedCheckpoint(dict(read), {}, fetched.sha256, fetched.source, fetched.pinned, fetched.path)
+    if is_torch_file(fetched.path):
+        return _read(fetched, store, partial(_opened, store=store))
     raise FormatError(
         f"{fetched.source}: no installed plugin reads such a file",
         found=name,
@@ -153,11 +159,11 @@ def _peek_header(sources: Sequence[str], sha256: str | None, size: int | None, s
                 return _remote_header(source)
     if here is None or not file_name(here.source).lower().endswith(SAFETENSORS + TORCH):
         return None
-    return read_header(_safetensors_path(here, store))
+    return _read(here, store, lambda found: read_header(_safetensors_path(found, store)))
 
 
 def _peek_shards(spec: CheckpointSpec, fetched: Fetched, store: Store) -> dict[str, TensorInfo] | None:
-    index = read_index(fetched.path, fetched.source)
+    index = _read(fetched, store, _index)
     headers: dict[str, Header] = {}
     for shard in index.shards:
         header = _peek_header(_shard_fact(spec, fetched.source, shard).sources, None, None, store)
@@ -166,6 +172,21 @@ def _peek_shards(spec: CheckpointSpec, fetched: Fetched, store: Store) -> dict[s
         headers[shard] = header
     structures = {shard: header.structure for shard, header in headers.items()}
     return joined(index, structures, {shard: header.aliases for shard, header in headers.items()}, fetched.source)
+
+
+def _read(fetched: Fetched, store: Store, read: Callable[[Fetched], _Read]) -> _Read:
+    """Read a file; once more where it had vanished, as one does that a collector has taken and is putting back."""
+    try:
+        return read(fetched)
+    except FormatError as error:
+        if not isinstance(error.__cause__, FileNotFoundError) and "No such file" not in str(error.__cause__):
+            raise
+        found = store.find(fetched.sha256)
+        return read(fetched if found is None else fetched._replace(path=found.path))
+
+
+def _index(fetched: Fetched) -> ShardIndex:
+    return read_index(fetched.path, fetched.source)
 
 
 def _opened(fetched: Fetched, store: Store) -> OpenedCheckpoint:
@@ -193,6 +214,7 @@ def _tied(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def _safetensors_path(fetched: Fetched, store: Store) -> str:
+    """The file, or what it was converted to where it is torch's own, whatever its name."""
     if file_name(fetched.source).lower().endswith(SAFETENSORS):
         return fetched.path
     from zoo.checkpoints.conversion import CONVERTER, convert
