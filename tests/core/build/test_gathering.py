@@ -106,6 +106,14 @@ def test_the_hubs_own_switch_opens_no_socket_either(acme: Path, sealed: None, mo
         assert caught.value.missing
 
 
+@pytest.mark.parametrize("ref", ["acme/tiny.hub", "hf://acme/x", "hf://acme/x/model.safetensors"])
+def test_gathering_offline_names_the_commands_that_get_the_files_elsewhere(acme: Path, sealed: None, ref: str) -> None:
+    with pytest.raises(zoo.OfflineError) as caught:
+        gather(ref, Store())
+    assert caught.value.missing
+    assert f"zoo bundle {ref}" in str(caught.value.fix)
+
+
 def missing(ref: str, **options: Any) -> zoo.OfflineError:
     """The error of creating a model that is not all here."""
     with pytest.raises(zoo.OfflineError) as caught:

@@ -87,10 +87,18 @@ def test_a_lenient_load_looks_at_the_header_first(hub: LoopbackHub, state: dict[
     del state["bn1.bias"]
     hub.add("acme/part", "model.safetensors", b"".join(serialize({**state, "layer1.0.conv1.weight": torch.ones(1)})))
     with pytest.raises(zoo.LoadError):
-        zoo.create("resnet18", checkpoint="hf://acme/part/model.safetensors", format="timm", strict=False)
+        zoo.create(
+            "resnet18",
+            checkpoint="hf://acme/part/model.safetensors",
+            format="timm",
+            strict=False,
+            allow_licenses="unknown",
+        )
     assert hub.body_bytes < 100_000
     hub.add("acme/part", "model.safetensors", b"".join(serialize(state)))
-    model = zoo.create("resnet18", checkpoint="hf://acme/part/model.safetensors", format="timm", strict=False)
+    model = zoo.create(
+        "resnet18", checkpoint="hf://acme/part/model.safetensors", format="timm", strict=False, allow_licenses="unknown"
+    )
     assert list(model.load_report.reinitialised) == ["encoder.bn1.bias"]
 
 

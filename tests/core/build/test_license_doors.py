@@ -15,6 +15,11 @@ from torch import nn
 import zoo
 from loopback_hub import LoopbackHub
 from synthetic_plugins import MODEL, Site, manifest_of
+from zoo.build.gathering import gather
+from zoo.build.licensing import of_refs
+from zoo.build.locking import lock_ref
+from zoo.checkpoints.sources import stored
+from zoo.checkpoints.store import Store
 from zoo_command import zoo as command
 
 LICENSE = "CC-BY-NC-4.0"
@@ -85,6 +90,73 @@ def test_saved_models_here_on_the_hub_and_in_the_registry_ask(site: Path, hub: L
         refused(lambda ref=ref, **leave: zoo.create(ref, **leave))
         refused(lambda ref=ref, **leave: zoo.Classifier.from_pretrained(ref, **leave))
     refused(lambda **leave: zoo.ModelRegistry().load("pets", **leave))
+
+
+@pytest.fixture
+def own(site: Path, tmp_path: Path, hub: LoopbackHub) -> dict[str, str]:
+    """Addresses of weights that no catalogue knows: some say what licence they were saved with, others say nothing."""
+    model = zoo.create("acme/tiny", pretrained=True, allow_licenses="*")
+    model.save_pretrained(tmp_path / "nc")
+    model.save_pretrained(tmp_path / "parts", max_shard_size="100B")
+    stated, plain = tmp_path / "nc" / "model.safetensors", tmp_path / "whole.safetensors"
+    torch.save(model.state_dict(), tmp_path / "plain.pt")
+    for name, path in (("nc", stated), ("plain", plain)):
+        hub.add("acme/files", f"{name}.safetensors", path.read_bytes())
+    hub.add("acme/files", "plain.pt", (tmp_path / "plain.pt").read_bytes())
+    return {
+        "stated here": str(stated),
+        "stated in parts here": str(tmp_path / "parts"),
+        "stated there": "hf://acme/files/nc.safetensors",
+        "unstated here": str(plain),
+        "unstated there": "hf://acme/files/plain.safetensors",
+        "torch there": "hf://acme/files/plain.pt",
+    }
+
+
+def test_a_file_by_address_asks_by_what_it_says_of_itself(own: dict[str, str], hub: LoopbackHub) -> None:
+    for name in ("stated here", "stated in parts here", "stated there"):
+        refused(lambda name=name, **leave: zoo.create("acme/tiny", checkpoint=own[name], **leave))
+    assert zoo.create("acme/tiny", checkpoint=own["unstated here"]).provenance.license == ""
+
+
+@pytest.mark.parametrize("name", ["unstated there", "torch there"])
+def test_a_file_from_elsewhere_that_says_nothing_is_unknown_everywhere(
+    own: dict[str, str], hub: LoopbackHub, tmp_path: Path, name: str
+) -> None:
+    source = own[name]
+    with pytest.raises(zoo.LicenseError, match="no known licence") as raised:
+        zoo.create("acme/tiny", checkpoint=source)
+    assert raised.value.found == "unknown"
+    with pytest.raises(zoo.LicenseError):
+        gather(source, Store())
+    assert stored((source,)) is None, "it was asked for before it was fetched"
+    model = zoo.create("acme/tiny", checkpoint=source, allow_licenses="unknown")
+    assert model.provenance.license == "unknown"
+    with pytest.raises(zoo.LicenseError):
+        zoo.create("acme/tiny", checkpoint=source)
+    assert gather(source, Store(), allow_licenses="unknown")
+    model.save_pretrained(tmp_path / "copy")
+    zoo.register_model(model, name="copy", version="1.0.0")
+    for ref in (f"file://{tmp_path / 'copy'}", "local/copy"):
+        with pytest.raises(zoo.LicenseError):
+            zoo.create(ref)
+    with pytest.raises(zoo.LicenseError):
+        zoo.create("acme/tiny", checkpoint=tmp_path / "copy")
+    assert lock_ref(source).license == "unknown"
+    assert [model.license_class for model in of_refs([source, "local/copy"])] == ["unknown", "unknown"]
+
+
+def test_locks_and_reports_have_the_licence_that_the_file_states(own: dict[str, str]) -> None:
+    for name in ("stated here", "stated there"):
+        source = own[name] if "://" in own[name] else f"file://{own[name]}"
+        assert lock_ref(source).license == LICENSE, "also before it is here"
+        with pytest.raises(zoo.LicenseError, match=LICENSE):
+            gather(source, Store())
+        gather(source, Store(), allow_licenses=[LICENSE])
+        assert [model.license for model in of_refs([source])] == [LICENSE]
+    plain = f"file://{own['unstated here']}"
+    assert lock_ref(plain).license == ""
+    assert gather(plain, Store())
 
 
 def test_the_variable_opens_every_door(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from zoo.build.fast_init import without_initialisation
 from zoo.build.fresh import Fresh
 from zoo.build.locked import as_locked, check_component
 from zoo.build.options import check_options, merge_spellings
+from zoo.build.own_files import check_before_fetching, check_own_license, license_of
 from zoo.build.placement import Placement, as_placement, check_holds_values
 from zoo.build.weights import check_structure, load_weights
 from zoo.catalog import Resolved, open_catalog
@@ -76,7 +77,8 @@ def create(
         img_size: another input size, where the family allows it: pixels, or (height, width).
         strict: False lets a file lack tensors, or have a head of another shape (freshly initialised), and have tensors
             that the model does not know (ignored). The load report names them.
-        allow_licenses: SPDX ids of weight licences to accept beside the permissive ones; `"*"` accepts any.
+        allow_licenses: SPDX ids of weight licences to accept beside the permissive ones; `"*"` accepts any. A file of
+            your own is free unless it says otherwise itself; one from elsewhere that says nothing is `unknown`.
         device, dtype: where and as what the parameters are made.
         config: further fields of the model's config; `zoo info REF` lists them.
 
@@ -272,10 +274,16 @@ def _fill(
     told = weights.sources[0] if weights.name == OWN_FILE else _reference(resolved, weights)
     with told_as(told, lambda: files_of(weights)):
         if not is_here(weights):
+            if weights.name == OWN_FILE:
+                check_before_fetching(weights)
             structure = peek_structure(weights)
             if structure is not None:
                 check_structure(component, structure, weights.format, weights.sources[0], fresh)
         opened = open_checkpoint(weights, readers=(read_weights,), carriers=(carry_checkpoint,))
+    license = weights.license
+    if weights.name == OWN_FILE:
+        license = license_of(weights.sources[0], opened.metadata)
+        check_own_license(weights, license)
     component.load_report = load_weights(
         component,
         opened.tensors,
@@ -293,17 +301,9 @@ def _fill(
         plugin_version=resolved.plugin.version,
         source=opened.source,
         sha256=opened.sha256,
-        license=_stated_license(opened.metadata) if weights.name == OWN_FILE else weights.license,
+        license=license,
         pinned=opened.pinned,
     )
-
-
-def _stated_license(metadata: Mapping[str, str]) -> str:
-    """The licence that a file of the caller's was saved with; empty where it says none, as one's own weights do."""
-    try:
-        return Provenance.from_json(metadata["provenance"]).license
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return ""
 
 
 def replace_head(component: Component, classes: int, published: int | None, placement: Placement) -> None:

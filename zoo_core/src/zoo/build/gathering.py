@@ -8,8 +8,10 @@ from typing import NamedTuple
 from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS, chosen_checkpoint
 from zoo.build.descriptions import CONFIG, is_saved, read_description
 from zoo.build.locked import as_locked, as_locked_address
+from zoo.build.own_files import check_before_fetching, check_own_license, known_license
 from zoo.catalog import open_catalog
 from zoo.catalog.licenses import check_license
+from zoo.checkpoints.absent import told_as
 from zoo.checkpoints.opening import FileFact, files_of
 from zoo.checkpoints.sharding import is_index
 from zoo.checkpoints.sources import Fetched, fetch, file_name, stored
@@ -48,14 +50,18 @@ def gather(ref: str, store: Store, *, allow_licenses: Sequence[str] | str | None
             fix=f"zoo registry export {ref.removeprefix(LOCAL)}" if ref.startswith(LOCAL) else "copy the folder",
         )
     if is_saved(ref):
-        return _saved(ref, store, allow_licenses)
+        with told_as(ref, lambda: saved_files(ref)):
+            return _saved(ref, store, allow_licenses)
     if "://" in ref:
-        return _checkpoint(ref, CheckpointSpec(name="file", sources=(ref,)), store)
+        own = CheckpointSpec(name="file", sources=(ref,))
+        with told_as(ref, lambda: files_of(own, store)):
+            return _own_file(own, store, allow_licenses)
     resolved = open_catalog().resolve(ref)
     weights = as_locked(ref, resolved, chosen_checkpoint(resolved, True, None, None))
     assert weights is not None, "pretrained weights were asked for"
     check_license(weights, resolved.ref, allow_licenses)
-    return _checkpoint(resolved.ref, weights, store)
+    with told_as(resolved.ref, lambda: files_of(weights, store)):
+        return _checkpoint(resolved.ref, weights, store)
 
 
 def saved_files(ref: str) -> list[FileFact]:
@@ -77,6 +83,13 @@ def _saved(ref: str, store: Store, allow_licenses: Sequence[str] | str | None) -
     spec = CheckpointSpec(name="saved", sources=(f"{ref}/{weights}",), license=license)
     check_license(spec, ref, allow_licenses)
     return [config, *_checkpoint(ref, spec, store)]
+
+
+def _own_file(spec: CheckpointSpec, store: Store, allow_licenses: Sequence[str] | str | None) -> list[Gathered]:
+    check_before_fetching(spec, allow_licenses)
+    gathered = _checkpoint(spec.sources[0], spec, store)
+    check_own_license(spec, known_license(spec, store, network=False), allow_licenses)
+    return gathered
 
 
 def _checkpoint(ref: str, spec: CheckpointSpec, store: Store) -> list[Gathered]:

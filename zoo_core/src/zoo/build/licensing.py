@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from zoo.build.descriptions import CONFIG, is_saved, plugin_of, read_description
+from zoo.build.own_files import known_license
 from zoo.catalog import open_catalog
 from zoo.catalog.datasets import DataTerms, data_terms
 from zoo.catalog.licenses import classify
 from zoo.catalog.packages import Package, packages_of
 from zoo.checkpoints.lock import Lock, LockedFile, LockedModel
 from zoo.checkpoints.opening import files_of
-from zoo.checkpoints.sources import LOCAL as ON_THIS_MACHINE, stored
+from zoo.checkpoints.sources import stored
 from zoo.checkpoints.store import Store
 from zoo.errors import ZooError
 from zoo.plugin.manifest import read as read_manifest
@@ -102,7 +103,7 @@ def of_this_machine() -> list[LicensedModel]:
             ref = f"{plugin}/{model.name}.{checkpoint.name}@{model.version}"
             found[sha256] = _of_ref(ref, store)
     others = [
-        _of_pin(str(record["source"]), str(record["sha256"]))
+        _of_pin(str(record["source"]), str(record["sha256"]), store)
         for _, record in store.records.every("pins")
         if {"source", "sha256"} <= record.keys() and record["sha256"] not in found
         if record["source"] not in explained and not str(record["source"]).endswith(f"/{CONFIG}")
@@ -142,7 +143,7 @@ def _of_ref(ref: str, store: Store) -> LicensedModel:
     if "://" in ref:
         if is_saved(ref):
             return _of_saved(ref, store)
-        return _of_pin(ref, "")
+        return _of_pin(ref, "", store)
     info = open_catalog().info(ref)
     model = _of_catalogue(ref, info.ref, info.model, info.checkpoint)
     facts = files_of(info.checkpoint, store) if info.checkpoint is not None else ()
@@ -199,12 +200,12 @@ def _of_description(
     )
 
 
-def _of_pin(source: str, sha256: str) -> LicensedModel:
-    """A weights file that no catalogue knows: published by somebody, unless it lies here."""
-    unstated = "" if source.startswith(ON_THIS_MACHINE) else "unknown"
+def _of_pin(source: str, sha256: str, store: Store) -> LicensedModel:
+    """A weights file that no catalogue knows."""
+    license = known_license(CheckpointSpec(name="file", sources=(source,)), store, network=False)
+    license_class = classify(license) if license else NOBODYS
     files = (LockedFile(sha256, None, (source,)),)
-    license_class = classify(unstated) if unstated else NOBODYS
-    return LicensedModel(asked=source, ref=source, license=unstated, license_class=license_class, files=files)
+    return LicensedModel(asked=source, ref=source, license=license, license_class=license_class, files=files)
 
 
 def _of_entry(ref: str, entry: LockedModel) -> LicensedModel:

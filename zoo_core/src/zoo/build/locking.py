@@ -14,11 +14,12 @@ from urllib.parse import unquote
 
 from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS
 from zoo.build.descriptions import CONFIG, is_saved, plugin_of, read_description
+from zoo.build.own_files import known_license
 from zoo.catalog import Resolved, open_catalog
 from zoo.checkpoints.lock import Difference, Lock, LockedFile, LockedModel, differences, set_aside
 from zoo.checkpoints.opening import FileFact, files_of
 from zoo.checkpoints.sharding import is_index
-from zoo.checkpoints.sources import LOCAL as ON_THIS_MACHINE, Fetched, fetch, file_name, stored
+from zoo.checkpoints.sources import Fetched, fetch, file_name, stored
 from zoo.checkpoints.store import Store
 from zoo.errors import DigestError, NotFoundError, SourceError, UnsupportedError, ZooError
 from zoo.plugin.hooks import carry_checkpoint
@@ -178,8 +179,7 @@ def _of_description(
 def _weights_file(ref: str, store: Store) -> LockedModel:
     checkpoint = CheckpointSpec(name="file", sources=(_spelt(ref),))
     files = _checkpoint_files(checkpoint, store)
-    published = not ref.startswith(ON_THIS_MACHINE)
-    return LockedModel(files[0].sources[0], "file", license="unknown" if published else "", files=files)
+    return LockedModel(files[0].sources[0], "file", license=known_license(checkpoint, store), files=files)
 
 
 # files

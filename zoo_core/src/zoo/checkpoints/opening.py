@@ -136,7 +136,37 @@ def peek_structure(spec: CheckpointSpec, *, store: Store | None = None) -> dict[
     Raises:
         FormatError: the file is here, or its header came, and it is not sound.
     """
-    store = store or Store()
+    peeked = _peek(spec, store or Store())
+    if peeked is None:
+        return None
+    if peeked.index is None:
+        return peeked.headers[""].structure
+    structures = {shard: header.structure for shard, header in peeked.headers.items()}
+    aliases = {shard: header.aliases for shard, header in peeked.headers.items()}
+    return joined(peeked.index, structures, aliases, peeked.where)
+
+
+def peek_metadata(spec: CheckpointSpec, *, store: Store | None = None) -> dict[str, str] | None:
+    """The strings that the weights say of themselves, without downloading them; None where that cannot be known.
+
+    As `OpenedCheckpoint.metadata`. A file of torch's own says nothing. Raises what `peek_structure` raises.
+    """
+    if all(source.startswith(REMOTE) and file_name(source).lower().endswith(TORCH) for source in spec.sources):
+        return {}
+    peeked = _peek(spec, store or Store())
+    headers = peeked.headers.values() if peeked is not None else ()
+    return None if peeked is None else {key: value for header in headers for key, value in header.metadata.items()}
+
+
+class _Peeked(NamedTuple):
+    """The headers of a checkpoint's files: by shard under an index, otherwise one under no name."""
+
+    headers: dict[str, Header]
+    index: ShardIndex | None = None
+    where: str = ""
+
+
+def _peek(spec: CheckpointSpec, store: Store) -> _Peeked | None:
     if any(is_index(file_name(source)) for source in spec.sources):
         with suppress(SourceError):  # as for a header that nobody delivers
             fetched = fetch(spec.sources, sha256=spec.sha256, size=spec.size, store=store)
@@ -144,7 +174,7 @@ def peek_structure(spec: CheckpointSpec, *, store: Store | None = None) -> dict[
                 return _peek_shards(spec, fetched, store)
         return None
     header = _peek_header(spec.sources, spec.sha256, spec.size, store)
-    return None if header is None else header.structure
+    return None if header is None else _Peeked({"": header})
 
 
 def _peek_header(sources: Sequence[str], sha256: str | None, size: int | None, store: Store) -> Header | None:
@@ -162,7 +192,7 @@ def _peek_header(sources: Sequence[str], sha256: str | None, size: int | None, s
     return _read(here, store, lambda found: read_header(_safetensors_path(found, store)))
 
 
-def _peek_shards(spec: CheckpointSpec, fetched: Fetched, store: Store) -> dict[str, TensorInfo] | None:
+def _peek_shards(spec: CheckpointSpec, fetched: Fetched, store: Store) -> _Peeked | None:
     index = _read(fetched, store, _index)
     headers: dict[str, Header] = {}
     for shard in index.shards:
@@ -170,8 +200,7 @@ def _peek_shards(spec: CheckpointSpec, fetched: Fetched, store: Store) -> dict[s
         if header is None:
             return None
         headers[shard] = header
-    structures = {shard: header.structure for shard, header in headers.items()}
-    return joined(index, structures, {shard: header.aliases for shard, header in headers.items()}, fetched.source)
+    return _Peeked(headers, index, fetched.source)
 
 
 def _read(fetched: Fetched, store: Store, read: Callable[[Fetched], _Read]) -> _Read:
