@@ -17,6 +17,7 @@ from zoo.checkpoints.collection import BROKEN_OFF, GRACE, RECORD, UNEXPLAINED, U
 from zoo.checkpoints.delivery import Wanted
 from zoo.checkpoints.holdings import holdings, locked
 from zoo.checkpoints.leaving import USE_NOTED_EVERY
+from zoo.checkpoints.lock import Lock, LockedFile, LockedModel, in_force, write
 from zoo.checkpoints.store import Blob, Store
 from zoo.errors import CheckpointError, OfflineError
 
@@ -414,3 +415,17 @@ def test_nothing_rooted_goes_and_all_else_goes(
         assert os.path.exists(store.blob_path(sha256)) is stays
         assert (sha256 in {one.sha256 for one in done.taken}) is not stays
     assert done.freed >= 2 * sum(not roots for roots in mixture)
+
+
+def test_what_the_lock_in_force_names_stays_and_the_lock_is_remembered(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zoo_home: Path
+) -> None:
+    blob, path = old_blob(store, b"locked"), str(tmp_path / "zoo.lock")
+    source = "https://example.org/a.safetensors"
+    entry = LockedModel(source, "file", files=(LockedFile(blob.sha256, 6, (source,)),))
+    write(path, Lock({source: entry}, "1"))
+    monkeypatch.setenv("ZOO_LOCK", path)
+    assert locked(store) == {blob.sha256: (path,)}
+    assert in_force() is not None
+    monkeypatch.delenv("ZOO_LOCK")
+    assert Store().noted_locks() == (path,)

@@ -176,3 +176,31 @@ def test_neither_locking_nor_licences_need_torch(shop: Shop) -> None:
         env = {"ZOO_PLUGINS": "acme"}
         told = zoo("-c", HEAVY, *words, site=shop.site.folder, cwd=shop.folder, env=env, executable=sys.executable)
         assert told.code == 0, (words, told)
+
+
+def test_what_somebody_else_locks_meanwhile_stays(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from zoo.build import locking
+    from zoo.checkpoints.lock import Lock, LockedModel, write
+    from zoo.cli import main
+
+    path = str(tmp_path / "zoo.lock")
+    assert main(["lock", "classifier", "-o", path]) == 0
+    entry = read(path).models["classifier"]
+
+    def slow(ref: str) -> LockedModel:
+        now = read(path)
+        write(path, Lock({**now.models, "other": entry}, now.zoo_core))
+        return entry
+
+    monkeypatch.setattr(locking, "lock_ref", slow)
+    assert main(["lock", "third", "-o", path]) == 0
+    assert set(read(path).models) == {"classifier", "other", "third"}
+
+
+def test_a_folder_that_is_not_there_is_named_before_anything_is_fetched(shop: Shop) -> None:
+    told = shop.zoo("lock", "nope/nope", "-o", "nodir/zoo.lock")
+    assert told.code == 1
+    assert "there is no folder" in told.err
+    assert f"mkdir -p {shop.folder}/nodir" in told.err

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from zoo.checkpoints.lock import VARIABLE
 from zoo.checkpoints.records import record_name
 from zoo.checkpoints.store import Store
 from zoo.errors import CheckpointError
@@ -119,7 +120,9 @@ def locked(store: Store) -> Mapping[str, tuple[str, ...]]:
         CheckpointError: a noted lock file is there and cannot be read; what it needs is then unknown.
     """
     found: dict[str, list[str]] = {}
-    for path in sorted(store.noted_locks()):
+    in_force = os.environ.get(VARIABLE)
+    noted = {*store.noted_locks(), *([os.path.abspath(in_force)] if in_force else [])}
+    for path in sorted(noted):
         # Every digest in the text, whatever the lock's layout: a lock of a newer zoo, or one cut short, keeps as much.
         for digest in sorted(set(_HEX_IN_TEXT.findall(_text(path)))):
             found.setdefault(digest.decode().lower(), []).append(path)

@@ -13,15 +13,15 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from zoo.checkpoints import strict_json
-from zoo.checkpoints.store import sync_folder
-from zoo.errors import LockError
+from zoo.checkpoints.store import Store, sync_folder
+from zoo.errors import CheckpointError, LockError
 
 LAYOUT = 1
 DEFAULT = "zoo.lock"
@@ -192,6 +192,42 @@ def write(path: str, lock: Lock) -> bool:
         ) from None
 
 
+def update(path: str, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock, bool]:
+    """Change the lock as it is now, whatever was written into it since it was last read.
+
+    Two at once on one machine take turns. Gives the lock before and after, and whether the file has changed.
+
+    Raises `LockError`.
+    """
+    with _alone(os.path.dirname(os.path.realpath(path))):
+        before = read(path) if os.path.lexists(path) else Lock()
+        after = change(before)
+        return before, after, write(path, after)
+
+
+def check_folder(path: str) -> None:
+    """Raises `LockError`: the folder that a lock shall be written into is not there."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        raise LockError(f"there is no folder {folder} to write the lock into", asked=path, fix=f"mkdir -p {folder}")
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Within, no other process of this machine is; where folders cannot be locked, as anybody else."""
+    descriptor = None
+    with suppress(OSError, ImportError):
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 # the lock in force
 
 
@@ -260,6 +296,8 @@ def _loaded(path: str) -> _InForce:
         lock = read(path)
         files = {source: file for model in lock.models.values() for file in model.files for source in file.sources}
         _current = now = _InForce(path, stamp, lock, files)
+        with suppress(CheckpointError):  # a store that cannot be written collects nothing either
+            Store().note_lock(path)
     return now
 
 

@@ -58,18 +58,24 @@ def _lock(path: str, refs: Sequence[str], as_json: bool) -> int:
     import os
 
     from zoo.build.locking import lock_ref, zoo_version
-    from zoo.checkpoints.lock import Lock, compare, read, write
+    from zoo.checkpoints.lock import Lock, check_folder, compare, read, update
     from zoo.checkpoints.store import Store
 
+    check_folder(path)
     before = read(path) if not refs or os.path.lexists(path) else Lock()
     with _watched() as step:
         now: dict[str, LockedModel] = {}
         for ref in refs or sorted(before.models):
             step(ref)
             now[ref] = lock_ref(ref)
-    after = Lock({**before.models, **now}, zoo_version())
+
+    def change(meanwhile: Lock) -> Lock:
+        # What somebody else has locked since stays, and what was forgotten since is not locked anew.
+        kept = {ref: model for ref, model in now.items() if refs or ref in meanwhile.models}
+        return Lock({**meanwhile.models, **kept}, zoo_version())
+
+    before, after, written = update(path, change)
     changes = compare(before, after) if before.zoo_core else []
-    written = write(path, after)
     Store().note_lock(path)
     if as_json:
         _print_json({"lock": path, "written": written, "locked": sorted(now), "changes": _plain(changes)})
@@ -84,12 +90,13 @@ def _lock(path: str, refs: Sequence[str], as_json: bool) -> int:
 
 
 def _remove(path: str, unwanted: Sequence[str], as_json: bool) -> int:
-    from zoo.checkpoints.lock import Lock, compare, read, write
+    from zoo.checkpoints.lock import compare, read, update
 
-    before = read(path)
-    _known(unwanted, before, path)
-    after = Lock({ref: model for ref, model in before.models.items() if ref not in unwanted}, before.zoo_core)
-    written, changes = write(path, after), compare(before, after)
+    _known(unwanted, read(path), path)
+    before, after, written = update(
+        path, lambda now: now._replace(models={r: model for r, model in now.models.items() if r not in unwanted})
+    )
+    changes = compare(before, after)
     if as_json:
         _print_json({"lock": path, "written": written, "locked": [], "changes": _plain(changes)})
     else:
