@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from os import PathLike, fspath
 from urllib.parse import unquote
 
-from zoo.catalog import Resolved
+from zoo.catalog import Resolved, open_catalog
 from zoo.errors import CheckpointError, NotFoundError, OptionError, RefError, SourceError
 from zoo.specs import CheckpointSpec
 
@@ -88,11 +88,14 @@ def _newest(folder: str) -> str:
     return ""
 
 
-@contextmanager
-def minding_folders(ref: object) -> Iterator[None]:
-    """What is no reference but a folder on this machine has an error that says how to name it."""
+def resolve(ref: str) -> Resolved:
+    """What a reference leads to. The error for what is a folder on this machine says how to name that.
+
+    Raises:
+        RefError, NotFoundError, AmbiguousNameError, PluginError: as `Catalog.resolve`.
+    """
     try:
-        yield
+        return open_catalog().resolve(ref)
     except (RefError, NotFoundError) as error:
         if isinstance(ref, str) and is_file(ref) and os.path.isdir(os.path.expanduser(ref)):
             error.fix = f'zoo.create("file://{_newest(os.path.expanduser(ref)) or ref}")'

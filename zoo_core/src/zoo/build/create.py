@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from zoo.build.choosing import OWN_FILE, chosen_checkpoint, is_file, minding_folders
+from zoo.build.choosing import OWN_FILE, chosen_checkpoint, is_file, resolve
 from zoo.build.fast_init import without_initialisation
 from zoo.build.fresh import Fresh
 from zoo.build.locked import as_locked, check_component
@@ -115,8 +115,7 @@ def create(
         return create_external(
             ref, options, features_only, indices, placement, strict=strict, allow_licenses=allow_licenses
         )
-    with minding_folders(ref):
-        resolved = open_catalog().resolve(ref)
+    resolved = resolve(ref)
     weights = as_locked(ref, resolved, chosen_checkpoint(resolved, pretrained, chosen, format), chosen is not None)
     _check_weights(weights, resolved, strict, allow_licenses)
     check_options(options, resolved.schema, resolved.ref)
