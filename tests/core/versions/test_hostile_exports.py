@@ -9,7 +9,7 @@ import resource
 import stat
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from registered_models import pebble, register
 
 import zoo
 from zoo.checkpoints import carried
-from zoo.versions import portable
+from zoo.checkpoints.receiving import receive
+from zoo.versions import archives, portable
 
 FOLDER = "m/1.0.0"
 
@@ -282,10 +283,29 @@ def test_a_huge_file_is_not_read(exported: Path, there: zoo.ModelRegistry, part:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
-def test_weights_are_not_read_further_than_was_promised(exported: Path, there: zoo.ModelRegistry) -> None:
+def test_weights_are_not_read_further_than_was_promised(
+    exported: Path, there: zoo.ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promised = (exported / FOLDER / "model.safetensors").stat().st_size
     os.truncate(exported / FOLDER / "model.safetensors", 1 << 40)
+    taken: list[int] = []
+
+    def counted(temp: str, chunks: Iterable[bytes]) -> Any:
+        return receive(temp, (taken.append(len(chunk)) or chunk for chunk in chunks))  # type: ignore[func-returns-value]  # appends
+
+    monkeypatch.setattr("zoo.checkpoints.store.receive", counted)
     refused(there, exported, "not the promised file", zoo.DigestError)
+    assert sum(taken) <= promised
     assert sum(path.stat().st_size for path in Path(there.path).rglob("*") if path.is_file()) < 1 << 20
+
+
+def test_a_small_file_may_have_as_many_bytes_as_allowed_and_not_one_more(exported: Path) -> None:
+    raw = (exported / FOLDER / "record.json").read_bytes()
+    for path in (exported, packed(exported)):
+        with archives.opened_export(str(path)) as export:
+            assert export.read(f"{FOLDER}/record.json", len(raw)) == raw
+            with pytest.raises(zoo.FormatError, match="has more than the"):
+                export.read(f"{FOLDER}/record.json", len(raw) - 1)
 
 
 @pytest.mark.parametrize("kind", ["folder", "archive"])

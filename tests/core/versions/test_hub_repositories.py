@@ -134,6 +134,7 @@ def test_a_repository_s_aliases_move_only_when_asked(
     assert registry.push("m@1.1.0", REPO).moved == ()
     assert there.pull(REPO, "m@production").added == ("local/m@1.0.0",)
     assert registry.push("m@1.1.0", REPO, aliases=True).moved == ("m@production",)
+    assert registry.push("m@1.1.0", REPO, aliases=True).moved == ()  # it means that already
     assert there.pull(REPO, "m@production").added == ("local/m@1.1.0",)
 
 
