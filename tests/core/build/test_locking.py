@@ -25,7 +25,11 @@ from zoo.cli import main
 from zoo.specs import ModelSpec
 from zoo_command import zoo as command
 
-IN_PARTS = MODEL.replace("width: int = 4", "width: int = 4\n        in_chans: int = 3")
+IN_PARTS = (
+    MODEL.replace("width: int = 4", "width: int = 4\n        in_chans: int = 3")
+    .replace("    class Tiny(", "    class TinyMaps(Maps):\n        Config = TinyConfig\n\n    class Tiny(")
+    .replace('type("TinyMaps", (Maps,), {"Config": TinyConfig})(config)', "TinyMaps(config)")
+)
 SCHEMA = {"properties": {name: {"type": "integer"} for name in ("width", "in_chans", "num_classes")}}
 PUBLISHED = "hf://acme/tiny@main/model.safetensors"
 
@@ -523,6 +527,54 @@ def test_the_parts_of_a_composed_model_are_references_of_their_own(
     in_force(lock, monkeypatch, "acme/tiny")
     with pytest.raises(zoo.LockError, match="classifier"):
         zoo.create("classifier", backbone=part, num_classes=2)
+
+
+def test_the_plugins_of_a_saved_models_parts_are_locked_with_it(
+    acme: Acme, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme.publish(sha256="0" * 64)
+    module = zoo.create_backbone("acme/tiny")
+    part = {"factory": "zoo_acme.tiny:TinyMaps", "config": module.config.to_dict()}
+    for name, backbone in (("byname", "acme/tiny"), ("bymodule", module)):
+        zoo.register_model(zoo.create("classifier", backbone=backbone, num_classes=2), name=name, version="1.0.0")
+    zoo.create("local/byname").save_pretrained(tmp_path / "saved")
+    refs = ("local/byname", "local/bymodule", f"file://{tmp_path / 'saved'}")
+    for ref in refs:
+        written = in_force(lock, monkeypatch, ref)
+        assert written.models[ref].plugins == (("zoo-acme", "1.0"),)
+        assert not check(written)
+        model = zoo.create(ref)
+        model.save_pretrained(tmp_path / "again" / ref.rpartition("/")[2])
+        with pytest.raises(zoo.LockError, match="acme/tiny"):
+            zoo.create("acme/tiny")
+    in_force(lock, monkeypatch, "classifier")
+    with pytest.raises(zoo.LockError, match="zoo_acme"):
+        zoo.create("classifier", backbone=part, num_classes=2)
+    written = in_force(lock, monkeypatch, "classifier", *refs)
+    assert zoo.create("classifier", backbone=part, num_classes=2) is not None
+    acme.publish("2.0", sha256="0" * 64)
+    assert {d.ref for d in check(written) if d.what == "plugins of its parts"} == set(refs)
+    for ref in refs:
+        with pytest.raises(zoo.LockError, match=r"zoo-acme|plugins of its parts"):
+            zoo.create(ref)
+    with pytest.raises(zoo.LockError, match="plugin version"):
+        zoo.create("classifier", backbone=part, num_classes=2)
+
+
+def test_a_record_with_other_files_is_a_difference(
+    acme: Acme, hub: LoopbackHub, lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("acme/tiny", "model.safetensors", weights(1))
+    written = in_force(lock, monkeypatch, "acme/tiny")
+    acme.publish(size=5)
+    assert [d.what for d in check(written)] == ["size"]
+    acme.publish(sources=["hf://acme/moved/model.safetensors"])
+    assert [d.what for d in check(written)] == ["sources"]
+    acme.publish()
+    (file,) = written.models["acme/tiny"].files
+    other = file._replace(sources=("https://example.org/b.safetensors",))
+    change(lock, "acme/tiny", files=(file, other))
+    assert [d.what for d in check(read(str(lock)))] == ["number of files"]
 
 
 def test_a_head_is_held_to_its_plugins_locked_version(acme: Acme, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,7 @@ models = st.builds(
     license=texts,
     code_license=texts,
     files=st.lists(files, max_size=3).map(tuple),
+    plugins=st.dictionaries(names, names, max_size=2).map(lambda plugins: tuple(sorted(plugins.items()))),
 )
 
 
@@ -207,6 +208,7 @@ def test_every_field_that_differs_is_a_difference() -> None:
         "license": "MIT",
         "code_license": "MIT",
         "files": (),
+        "plugins": (("zoo-timm", "1.0"),),
     }
     assert changed.keys() == set(LockedModel._fields)
     for name, value in changed.items():

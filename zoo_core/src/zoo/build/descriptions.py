@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -64,3 +65,22 @@ def plugin_of(factory: str) -> PluginRecord | None:
         if os.path.basename(os.path.dirname(plugin.manifest)) == package:
             return plugin
     return None
+
+
+def plugins_of(config: Any) -> Iterator[PluginRecord]:
+    """The installed plugins that the parts of a saved model's config come from: by their factories or their names.
+
+    Raises:
+        RefError, NotFoundError, PluginError: a part's name leads nowhere here.
+    """
+    if not isinstance(config, Mapping):
+        return
+    plugin = plugin_of(config["factory"]) if isinstance(config.get("factory"), str) else None
+    if plugin is not None:
+        yield plugin
+    for field, part in config.items():
+        name = part.get("name") if isinstance(part, Mapping) else part
+        if field in PARTS and isinstance(name, str):
+            kinds = {} if field == "backbone" else {"kinds": (field,)}
+            yield open_catalog().resolve(name, **kinds).plugin
+        yield from plugins_of(part)

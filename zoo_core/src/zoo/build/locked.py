@@ -6,19 +6,24 @@ Where the variable is not set, each of these costs one look at the environment.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
 from zoo.build.choosing import OWN_FILE
-from zoo.build.descriptions import saved_folder
+from zoo.build.descriptions import plugin_of, saved_folder
 from zoo.catalog import Resolved
 from zoo.checkpoints.lock import VARIABLE, Lock, LockedFile, LockedModel, differences, in_force
 from zoo.checkpoints.sources import LOCAL as ON_THIS_MACHINE, file_name, local_path
 from zoo.checkpoints.store import Store
 from zoo.errors import LockError, SourceError
+from zoo.plugin.state import PluginRecord
 from zoo.refs import parse
 from zoo.specs import CheckpointSpec
+
+_within_saved: ContextVar[bool] = ContextVar("within_saved", default=False)
 
 
 def as_locked(
@@ -44,6 +49,9 @@ def as_locked(
         )
         asked = resolved.ref
     entry = _entry(lock, asked, resolved.ref, ("model", "backbone"))
+    if entry is None and weights is None and _within_saved.get():
+        _check_plugin(asked, resolved.ref, resolved.plugin, lock)
+        return None
     if entry is None:
         raise _absent(asked, resolved.ref)
     _check_record(asked, entry, resolved)
@@ -65,10 +73,34 @@ def check_component(asked: str, resolved: Resolved) -> None:
     if entry is not None:
         _check_record(asked, entry, resolved)
         return
-    plugin = resolved.plugin
-    versions = {model.version for model in lock.models.values() if model.distribution == plugin.distribution}
+    _check_plugin(asked, resolved.ref, resolved.plugin, lock)
+
+
+def check_factory(factory: str) -> None:
+    """Hold a part by its class path to the locked version of its plugin."""
+    lock = in_force()
+    plugin = plugin_of(factory) if lock is not None else None
+    if lock is not None and plugin is not None:
+        _check_plugin(factory, factory, plugin, lock)
+
+
+@contextmanager
+def within_saved() -> Iterator[None]:
+    """Within, a part by name is held to the locked version of its plugin: it is no reference of the caller's."""
+    token = _within_saved.set(True)
+    try:
+        yield
+    finally:
+        _within_saved.reset(token)
+
+
+def _check_plugin(asked: str, ref: str, plugin: PluginRecord, lock: Lock) -> None:
+    locked = {(m.distribution, m.version) for m in lock.models.values()}.union(
+        *(m.plugins for m in lock.models.values())
+    )
+    versions = {version for distribution, version in locked if distribution == plugin.distribution}
     if not versions:
-        raise _absent(asked, resolved.ref)
+        raise _absent(asked, ref)
     if versions != {plugin.version}:
         raise _other(asked, "plugin version", f"{plugin.distribution} {', '.join(sorted(versions))}", plugin.version)
 
@@ -134,14 +166,13 @@ def _check_record(asked: str, entry: LockedModel, resolved: Resolved) -> None:
 
 
 def _check_owner(asked: str, entry: LockedModel) -> None:
-    """Hold the installed plugin that an entry's class belongs to."""
+    """Hold the installed plugins that an entry's class and its parts belong to."""
     from zoo.catalog import open_catalog
 
-    if not entry.distribution:
-        return
-    found = next((p.version for p in open_catalog().plugins() if p.distribution == entry.distribution), None)
-    if found != entry.version:
-        raise _other(asked, f"version of {entry.distribution}", entry.version, found, entry.distribution)
+    here = {plugin.distribution: plugin.version for plugin in open_catalog().plugins()}
+    for distribution, version in ((entry.distribution, entry.version), *entry.plugins):
+        if distribution and here.get(distribution) != version:
+            raise _other(asked, f"version of {distribution}", version, here.get(distribution), distribution)
 
 
 def _own_as_locked(lock: Lock, weights: CheckpointSpec) -> CheckpointSpec:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS
-from zoo.build.descriptions import CONFIG, is_saved, plugin_of, read_description
+from zoo.build.descriptions import CONFIG, is_saved, plugin_of, plugins_of, read_description
 from zoo.build.own_files import known_license
 from zoo.catalog import Resolved, open_catalog
 from zoo.checkpoints.lock import Difference, Lock, LockedFile, LockedModel, differences, set_aside
@@ -155,8 +155,11 @@ def _saved(ref: str, store: Store) -> LockedModel:
         _file(FileFact((f"{base}/{CONFIG}",)), store),
         *_checkpoint_files(CheckpointSpec(name="saved", sources=(f"{base}/{weights}",)), store),
     )
-    unstated = "unknown" if ref.startswith("hf://") else ""  # what lies on the Hub somebody has published
-    return _of_description(base, "saved", description, files, unstated=unstated)
+    return _of_description(base, "saved", description, files, unstated=_unstated(ref))
+
+
+def _unstated(ref: str) -> str:
+    return "unknown" if ref.startswith("hf://") else ""  # what lies on the Hub somebody has published
 
 
 def _of_description(
@@ -165,6 +168,7 @@ def _of_description(
     plugin = plugin_of(str(saved.get("factory", "")))
     provenance = saved.get("provenance")
     stated = provenance.get("license", "") if isinstance(provenance, dict) else ""
+    parts = {(part.distribution, part.version) for part in plugins_of(saved.get("config"))}
     return LockedModel(
         ref=ref,
         kind=kind,
@@ -173,6 +177,7 @@ def _of_description(
         spec=saved_digest(saved),
         license=str(stated) or unstated,
         files=files,
+        plugins=tuple(sorted(parts - {(plugin.distribution, plugin.version)} if plugin else parts)),
     )
 
 
@@ -284,10 +289,17 @@ def _now(ref: str, entry: LockedModel, store: Store) -> LockedModel:
     for number, locked in enumerate(entry.files):
         fact = facts[number] if number < len(facts) else FileFact(locked.sources)
         files.append(_file_now(locked, fact, store))
+    if len(facts) < len(files) and (not facts or not is_index(file_name(facts[0].sources[0])) or len(facts) > 1):
+        del files[len(facts) :]
+    files += [LockedFile(fact.sha256 or "", fact.size, fact.sources) for fact in facts[len(files) :]]
     return now._replace(files=tuple(files))
 
 
 def _file_now(locked: LockedFile, fact: FileFact, store: Store) -> LockedFile:
+    if fact.size is not None:
+        locked = locked._replace(size=fact.size)
+    if not {_unpinned(_spelt(source)) for source in fact.sources} & {_unpinned(source) for source in locked.sources}:
+        locked = locked._replace(sources=fact.sources)  # a mirror more or less is none
     if fact.sha256:
         return locked._replace(sha256=fact.sha256.lower())
     here = stored(fact.sources, size=None, store=store)
@@ -303,9 +315,7 @@ def _addressed_now(entry: LockedModel, store: Store) -> LockedModel:
         if entry.ref.startswith("file://") and files == entry.files:
             raise DigestError(f"{entry.ref} is not here as it was locked", fix="zoo lock")
         return entry._replace(files=files)
-    return _of_description(entry.ref, "saved", read_description(config.path), files, unstated=entry.license)._replace(
-        license=entry.license
-    )
+    return _of_description(entry.ref, "saved", read_description(config.path), files, unstated=_unstated(entry.ref))
 
 
 def _unsound(ref: str, entry: LockedModel, store: Store) -> list[Difference]:

@@ -16,7 +16,7 @@ from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS
 from zoo.build.create import create
 from zoo.build.descriptions import CONFIG, read_description
 from zoo.build.gathering import saved_files
-from zoo.build.locked import as_locked_address
+from zoo.build.locked import as_locked_address, check_factory
 from zoo.build.placement import ANYWHERE, Placement, as_placement, check_holds_values
 from zoo.build.saved import (
     Origin,
@@ -151,6 +151,7 @@ def create_external(
 
 def rebuild(factory: str, config: Mapping[str, Any]) -> Component:
     """A component from its class path and config, as they stand in a saved config."""
+    check_factory(factory)
     cls = find_class(factory)
     return cls(cls.Config.of(config, {}))
 

@@ -17,6 +17,7 @@ from zoo.build.create import construct, replace_head
 from zoo.build.descriptions import plugin_of
 from zoo.build.fast_init import without_initialisation
 from zoo.build.fresh import Fresh
+from zoo.build.locked import within_saved
 from zoo.build.placement import Placement
 from zoo.build.weights import key_map, load_weights
 from zoo.catalog.licenses import check_license
@@ -129,7 +130,7 @@ def revive(
     """
     config = factory.Config.of(saved.config, {})
     make = partial(construct, factory, config, use.features_only, use.out_indices)
-    with without_initialisation():
+    with without_initialisation(), within_saved():
         component = make()
     component.load_report = load_weights(
         component,
@@ -169,7 +170,7 @@ def factory_path(cls: type) -> str:
 
 def _check_reopens(component: Component, record: Mapping[str, Any]) -> None:
     """Refuse to write what could not be opened: the config must lead to this structure and know this format."""
-    with without_initialisation():
+    with without_initialisation(), within_saved():
         again = type(component)(type(component).Config.of(record["config"], {}))
     key_map(again, record["format"])
     mine, theirs = component.state_dict(), again.state_dict()

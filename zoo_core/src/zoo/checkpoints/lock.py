@@ -53,7 +53,7 @@ class LockedModel(NamedTuple):
     ref: canonical and pinned. kind: one of `KINDS`. distribution, version: of the plugin that builds it; empty where
     none does. spec: SHA-256 of everything that decides what is built; empty for a file alone. contract: the model's
     contract version, 0 outside the catalogue. license, code_license: of the weights and of the code, empty where there
-    are none or nobody published them.
+    are none or nobody published them. plugins: (distribution, version) of what else the parts of a saved model need.
     """
 
     ref: str
@@ -65,6 +65,7 @@ class LockedModel(NamedTuple):
     license: str = ""
     code_license: str = ""
     files: tuple[LockedFile, ...] = ()
+    plugins: tuple[tuple[str, str], ...] = ()
 
 
 class Lock(NamedTuple):
@@ -130,8 +131,11 @@ def differences(ref: str, before: LockedModel | None, after: LockedModel | None)
     found = [
         Difference(ref, names.get(name, name), str(one), str(other))
         for name, one, other in zip(LockedModel._fields, before, after, strict=True)
-        if name != "files" and one != other
+        if name not in ("files", "plugins") and one != other
     ]
+    if before.plugins != after.plugins:
+        shown = (", ".join(map(" ".join, model.plugins)) for model in (before, after))
+        found.append(Difference(ref, "plugins of its parts", *shown))
     if len(before.files) != len(after.files):
         found.append(Difference(ref, "number of files", str(len(before.files)), str(len(after.files))))
     for one, other in zip(before.files, after.files, strict=False):
@@ -193,9 +197,7 @@ def write(path: str, lock: Lock) -> bool:
 
 
 def update(path: str, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock, bool]:
-    """Change the lock as it is now, whatever was written into it since it was last read.
-
-    Two at once on one machine take turns. Gives the lock before and after, and whether the file has changed.
+    """Change the lock as it is now, one process at a time. Gives it before and after, and whether the file has changed.
 
     Raises `LockError`.
     """
@@ -203,13 +205,6 @@ def update(path: str, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock, bool]
         before = read(path) if os.path.lexists(path) else Lock()
         after = change(before)
         return before, after, write(path, after)
-
-
-def check_folder(path: str) -> None:
-    """Raises `LockError`: the folder that a lock shall be written into is not there."""
-    folder = os.path.dirname(os.path.realpath(path))
-    if not os.path.isdir(folder):
-        raise LockError(f"there is no folder {folder} to write the lock into", asked=path, fix=f"mkdir -p {folder}")
 
 
 @contextmanager
@@ -310,7 +305,8 @@ class _Fault(Exception):
 
 def _plain(model: LockedModel) -> dict[str, Any]:
     files = [{**file._asdict(), "sources": list(file.sources)} for file in model.files]
-    return {**model._asdict(), "files": files}
+    plain = {**model._asdict(), "files": files, "plugins": dict(model.plugins)}
+    return plain if model.plugins else {name: value for name, value in plain.items() if name != "plugins"}
 
 
 def _lock(record: Any) -> Lock:
@@ -329,20 +325,25 @@ def _lock(record: Any) -> Lock:
 
 def _model(value: Any, ref: str) -> LockedModel:
     where = f"models[{ref[:60]!r}]"
+    value = {"plugins": {}, **value} if isinstance(value, dict) else value
     _fields(value, LockedModel._fields, where)
+    if not isinstance(value["plugins"], dict):
+        raise _Fault(f"{where}.plugins is no object")
+    plugins = {_text(name, f"{where}.plugins"): _text(v, f"{where}.plugins") for name, v in value["plugins"].items()}
     if not isinstance(value["files"], list):
         raise _Fault(f"{where}.files is no list")
     files = tuple(_file(item, f"{where}.files[{i}]") for i, item in enumerate(value["files"]))
     words = {
         name: _text(value[name], f"{where}.{name}", empty=name not in ("ref", "kind"))
         for name in LockedModel._fields
-        if name not in ("contract", "files")
+        if name not in ("contract", "files", "plugins")
     }
     if words["kind"] not in KINDS:
         raise _Fault(f"{where}.kind is none of {', '.join(KINDS)}")
     if words["spec"] and not _HEX.fullmatch(words["spec"]):
         raise _Fault(f"{where}.spec is no SHA-256")
-    return LockedModel(contract=_count(value["contract"], f"{where}.contract"), files=files, **words)
+    contract = _count(value["contract"], f"{where}.contract")
+    return LockedModel(contract=contract, files=files, plugins=tuple(sorted(plugins.items())), **words)
 
 
 def _file(value: Any, where: str) -> LockedFile:

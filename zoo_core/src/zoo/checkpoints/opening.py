@@ -139,11 +139,11 @@ def peek_structure(spec: CheckpointSpec, *, store: Store | None = None) -> dict[
     peeked = _peek(spec, store or Store())
     if peeked is None:
         return None
-    if peeked.index is None:
+    if peeked.shards_by is None:
         return peeked.headers[""].structure
     structures = {shard: header.structure for shard, header in peeked.headers.items()}
     aliases = {shard: header.aliases for shard, header in peeked.headers.items()}
-    return joined(peeked.index, structures, aliases, peeked.where)
+    return joined(peeked.shards_by, structures, aliases, peeked.where)
 
 
 def peek_metadata(spec: CheckpointSpec, *, store: Store | None = None) -> dict[str, str] | None:
@@ -162,7 +162,7 @@ class _Peeked(NamedTuple):
     """The headers of a checkpoint's files: by shard under an index, otherwise one under no name."""
 
     headers: dict[str, Header]
-    index: ShardIndex | None = None
+    shards_by: ShardIndex | None = None
     where: str = ""
 
 

@@ -58,10 +58,10 @@ def _lock(path: str, refs: Sequence[str], as_json: bool) -> int:
     import os
 
     from zoo.build.locking import lock_ref, zoo_version
-    from zoo.checkpoints.lock import Lock, check_folder, compare, read, update
+    from zoo.checkpoints.lock import Lock, compare, read, update
     from zoo.checkpoints.store import Store
 
-    check_folder(path)
+    _check_folder(path)
     before = read(path) if not refs or os.path.lexists(path) else Lock()
     with _watched() as step:
         now: dict[str, LockedModel] = {}
@@ -87,6 +87,17 @@ def _lock(path: str, refs: Sequence[str], as_json: bool) -> int:
     count = f"{len(after.models)} reference{'' if len(after.models) == 1 else 's'}"
     print(f"{clean(path)}: {count}" + ("" if written else ", nothing has changed"))
     return 0
+
+
+def _check_folder(path: str) -> None:
+    """Refuse a lock in a folder that is not there, before anything is fetched for it."""
+    import os
+
+    from zoo.errors import LockError
+
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        raise LockError(f"there is no folder {folder} to write the lock into", asked=path, fix=f"mkdir -p {folder}")
 
 
 def _remove(path: str, unwanted: Sequence[str], as_json: bool) -> int:
