@@ -70,10 +70,21 @@ def stage(
     return Stage(operation, tmp_path_factory.mktemp("stage"), warm_home)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Of several processes each hands its toll to the one that reports; see tests/conftest.py."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["faults"] = told(session.config)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say how many processes were killed, and where; where each died only in the long form or with `-v`."""
-    lines = list(toll.report(points=config.get_verbosity() > 0 or config.getoption("markexpr") == "long"))
-    if lines:
-        terminalreporter.section("faults")
-        for line in lines:
-            terminalreporter.line(line)
+    for number, line in enumerate(told(config)):
+        if not number:
+            terminalreporter.section("faults")
+        terminalreporter.line(line)
+
+
+def told(config: pytest.Config) -> list[str]:
+    """The toll of this process."""
+    return list(toll.report(points=config.get_verbosity() > 0 or config.getoption("markexpr") == "long"))

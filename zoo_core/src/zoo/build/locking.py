@@ -20,7 +20,7 @@ from zoo.checkpoints.lock import Difference, Lock, LockedFile, LockedModel, diff
 from zoo.checkpoints.opening import FileFact, files_of
 from zoo.checkpoints.sharding import is_index
 from zoo.checkpoints.sources import Fetched, fetch, file_name, stored
-from zoo.checkpoints.store import Store
+from zoo.checkpoints.store import Store, digest_of
 from zoo.errors import DigestError, NotFoundError, SourceError, UnsupportedError, ZooError
 from zoo.plugin.hooks import carry_checkpoint
 from zoo.refs import LOCAL
@@ -328,9 +328,17 @@ def _unsound(ref: str, entry: LockedModel, store: Store) -> list[Difference]:
             here = None
         if here is None:
             found.append(Difference(ref, "file", file.sha256, "not here"))
-        elif not store.verify(file.sha256):
+        elif not _is_still(here.path, file.sha256):
             found.append(Difference(ref, "file", file.sha256, "damaged"))
     return found
+
+
+def _is_still(path: str, sha256: str) -> bool:
+    """Whether a file, in the store or where it is used, has these bytes now: read anew, whatever was remembered."""
+    try:
+        return digest_of(path) == sha256
+    except OSError:
+        return False
 
 
 # digests
