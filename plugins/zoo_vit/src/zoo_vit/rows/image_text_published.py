@@ -139,6 +139,6 @@ def internvit_from_opengvlab(name: str, repository: str, license: str, notes: st
 
 _OPENAI_LICENSE = "OpenAI's code is MIT and says nothing of the weights; timm's copy is tagged Apache-2.0."
 _TORCHSCRIPT = (
-    "OpenAI's own .pt files are TorchScript archives: their tensors are read, the code in them is not run. Open one with "
-    'format="original".'
+    "OpenAI's own .pt files are TorchScript archives: their tensors are read, the code in them is not run. Open one "
+    'with format="original".'
 )
