@@ -27,6 +27,7 @@ GUIDES = (
     "locking.md",
     "benchmarks.md",
 )
+SLOW = ("seeing_inside.md", "choosing_models.md", "using_models.md")
 INSTALLED = re.compile(r"python3 -m pip install uv && |(?:python3 -m )?uv run ")  # what installs, and then runs
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -53,12 +54,15 @@ def here(folder: Path) -> Iterator[Workshop]:
     workshop.close()
 
 
-@pytest.mark.parametrize("page", GUIDES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.long) if page in SLOW else page for page in GUIDES]
+)
 def test_every_block_of_a_guide_runs(page: str, here: Workshop) -> None:
     for block in blocks(ROOT / "docs" / page):
         here.run(block)
 
 
+@pytest.mark.long
 def test_the_readme_does_what_it_says(folder: Path) -> None:
     """Without installing, and with a hub on this machine that has random weights under the names it uses."""
     tools = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
@@ -82,6 +86,7 @@ def random_weights(ref: str) -> bytes:
     return save(model.key_maps()["timm"].save(model.state_dict()))
 
 
+@pytest.mark.long
 def test_a_newcomer_gets_from_an_empty_folder_to_an_installed_plugin(folder: Path) -> None:
     beside = environment_beside(folder / "environment")
     workshop = Workshop(folder, f"{beside}/python", {**OFFLINE, "PATH": os.pathsep.join([beside, os.environ["PATH"]])})

