@@ -25,9 +25,10 @@ PARTS = {
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 INTRODUCTION = """# Measurements
 
-`python -m benchmarks --write` wrote this page; `python -m benchmarks --quick` gives a rough idea in a few minutes. All
-sides take turns in one run on one machine, so read the ratios: the seconds are this machine's, on this day. Nothing
-here is asserted by a test, because timings of a shared machine are not facts about the code.
+`python -m benchmarks [PART…] --write` wrote this page, each table when and where it says; `--quick` gives a rough idea
+in a few minutes. All sides take turns in one run on one machine, so read the ratios: the seconds are
+that machine's, on that day. Nothing here is asserted by a test, because timings of a shared machine are not facts about
+the code.
 """
 
 
@@ -42,8 +43,6 @@ def main() -> None:
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         parser.error(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
-    if arguments.write and len(parts) < len(PARTS):
-        parser.error("only a run of all parts is written")
     tables: list[Table] = []
     about = f"{datetime.date.today().isoformat()} · {machine()}" + (" A quick run." if arguments.quick else "")
     print(about)
@@ -52,8 +51,18 @@ def main() -> None:
             tables.append(table)
             print(f"\n{table.text()}", flush=True)
     if arguments.write:
-        head = f"{INTRODUCTION}\n{about}\n\n"
-        REPORT.write_text(head + "\n".join(table.markdown() for table in tables), encoding="utf-8")
+        _write(tables, about)
+
+
+def _write(tables: list[Table], about: str) -> None:
+    """Put tables in the place of those of the same title; the others stay, with the day they are of."""
+    kept = REPORT.read_text(encoding="utf-8").split("\n## ")[1:]
+    sections = {section.partition("\n")[0]: section.rstrip("\n") for section in kept}
+    for table in tables:
+        heading, _, rest = table.markdown().removeprefix("## ").partition("\n\n")
+        sections[heading] = f"{heading}\n\n{about}\n\n{rest}".rstrip("\n")
+    text = INTRODUCTION + "".join(f"\n## {section}\n" for section in sections.values())
+    REPORT.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
