@@ -49,7 +49,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def fetch(address: str) -> nn.Module:
-    return zoo.create("resnet18", checkpoint=address, format="timm", num_classes=7)
+    return zoo.create("resnet18", checkpoint=address, format="timm", num_classes=7, allow_licenses="unknown")
 
 
 def test_weights_come_by_a_scheme_of_a_plugins_own_and_are_kept(shelf: Path) -> None:
