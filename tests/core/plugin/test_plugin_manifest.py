@@ -106,7 +106,7 @@ def test_a_sound_manifest_with_one_value_replaced_by_junk_is_read_or_refused(dat
     value["models"][0] |= {"checkpoints": [{"name": "c", "sources": ["hf://a/b"], "input": {"size": [8, 8]}}]}
     place: object = value
     while True:
-        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))  # type: ignore[arg-type,call-overload]
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
         inner = place[key]  # type: ignore[index]  # any JSON
         if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
             break

@@ -45,8 +45,8 @@ def test_in_place_steps_right_after_save_are_not_saved(tmp_path: Path, gate: thr
     with torch.no_grad():
         model.weight.fill_(7)
         optimizer.state[model.weight]["momentum_buffer"].fill_(7)
-        extra["tensor"].fill_(7)  # type: ignore[attr-defined]
-        extra["list"].append(2)  # type: ignore[attr-defined]
+        extra["tensor"].fill_(7)
+        extra["list"].append(2)
         optimizer.param_groups[0]["lr"] = 7
     gate.set()
     assert saver.wait() == zoo.list_checkpoints(tmp_path)[0]

@@ -24,7 +24,7 @@ def names(folder: Path) -> list[str]:
 
 
 def saved(folder: Path, epoch: int, metrics: dict[str, float] | None = None, **options: object) -> str:
-    return zoo.save_checkpoint(nn.Linear(1, 1), None, epoch, metrics, folder, **options).name  # type: ignore[arg-type]
+    return zoo.save_checkpoint(nn.Linear(1, 1), None, epoch, metrics, folder, **options).name
 
 
 # What is written

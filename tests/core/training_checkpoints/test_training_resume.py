@@ -260,7 +260,7 @@ def test_a_model_alone_is_loaded_without_the_optimizer_s_file(tmp_path: Path) ->
     assert zoo.load_checkpoint(tmp_path).extra == {"seen": 7}
     for needs in ({"rng": True}, {"ema": other.ema}, {"generators": {"loader": other.generator}}):
         with pytest.raises(zoo.DigestError, match=r"state\.safetensors"):
-            zoo.load_checkpoint(tmp_path, other.model, **needs)  # type: ignore[arg-type]
+            zoo.load_checkpoint(tmp_path, other.model, **needs)
 
 
 class Growing(nn.Linear):

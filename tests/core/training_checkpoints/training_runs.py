@@ -171,7 +171,7 @@ def refuse_pickle() -> None:
     for module in (pickle, _pickle):
         for name in ("load", "loads", "dump", "dumps", "Unpickler", "Pickler"):
             setattr(module, name, refuse)
-    torch.load = torch.save = refuse  # type: ignore[assignment]
+    torch.load = torch.save = refuse
 
 
 def main(folder: str) -> None:

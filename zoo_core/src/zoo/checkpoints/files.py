@@ -57,13 +57,13 @@ def meta_tensors(structure: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
 
 
 def _mapped(path: str) -> torch.UntypedStorage:
-    return torch.UntypedStorage.from_file(path, False, os.path.getsize(path))  # type: ignore[return-value]
+    return torch.UntypedStorage.from_file(path, False, os.path.getsize(path))  # type: ignore[return-value]  # the stubs give a TypedStorage
 
 
 def _read(path: str) -> torch.UntypedStorage:
     with open(path, "rb", buffering=0) as file:
-        storage = torch.UntypedStorage(os.fstat(file.fileno()).st_size)  # type: ignore[no-untyped-call]
-        view = memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())  # type: ignore[arg-type]
+        storage = torch.UntypedStorage(os.fstat(file.fileno()).st_size)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        view = memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())  # type: ignore[arg-type]  # it is a buffer
         while view and (n := file.readinto(view)):
             view = view[n:]
     if view:

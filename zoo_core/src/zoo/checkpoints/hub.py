@@ -66,7 +66,7 @@ def deliver_hub(source: str, wanted: Wanted, store: Store, progress: Progress | 
         raise _offline(source, place)
     try:
         facts = _facts(place)
-    except _CLIENT_ERRORS as error:
+    except CLIENT_ERRORS as error:
         told = _told(source, place, error)
         if told.unreachable and cached:
             return _adopted(source, place, cached, wanted, store)
@@ -98,7 +98,7 @@ def look_up(source: str) -> tuple[str, str | None, int | None]:
         raise _offline(source, place)
     try:
         facts = _facts(place)
-    except _CLIENT_ERRORS as error:
+    except CLIENT_ERRORS as error:
         raise _told(source, place, error).error from error
     digest = facts.etag if _SHA256.fullmatch(facts.etag) else None
     return str(place._replace(revision=facts.commit)), digest, facts.size
@@ -118,9 +118,9 @@ def peek_hub(source: str) -> Header:
 def _remote(source: str, place: HubFile) -> Remote:
     """Where the file's bytes are asked for. The token goes to the Hub, never to where it redirects us."""
     try:
-        url = huggingface_hub.hf_hub_url(place.repo, place.file, revision=place.revision, endpoint=_endpoint())
+        url = huggingface_hub.hf_hub_url(place.repo, place.file, revision=place.revision, endpoint=endpoint())
         headers = build_hf_headers()
-    except _CLIENT_ERRORS as error:  # no name for a repository or a file
+    except CLIENT_ERRORS as error:  # no name for a repository or a file
         raise _told(source, place, error).error from error
     patience = None if os.environ.get("ZOO_TIMEOUT") else float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
     return Remote(source, url, headers, patience)
@@ -131,8 +131,8 @@ def _refused(source: str, error: SourceError) -> SourceError:
     return type(error)(f"{source}: the Hub did not deliver: {reason}", asked=source, found=error.found, fix=_BE_PATIENT)
 
 
-_CLIENT_ERRORS = (errors.HTTPError, OSError, ValueError, RuntimeError)  # type: ignore[attr-defined]
-"""What the client raises: HTTP and transport errors, broken connections, invalid names."""
+CLIENT_ERRORS = (errors.HTTPError, OSError, ValueError, RuntimeError)  # type: ignore[attr-defined]  # as above
+"""What the client raises: HTTP and transport errors, broken connections, invalid names, uploads that failed."""
 
 _BE_PATIENT = "try again; a slow link may need HF_HUB_DOWNLOAD_TIMEOUT=60, a mirror HF_ENDPOINT=https://…"
 
@@ -150,12 +150,12 @@ def _told(source: str, place: HubFile, error: Exception) -> Told:
         return Told(_offline(source, place), False)
     if isinstance(error, errors.GatedRepoError) or status == 403:
         why = f"{place.repo} asks you to accept its terms or gives you no access"
-        fix = f"accept the terms at {_endpoint() or constants.ENDPOINT}/{place.repo}, then: HF_TOKEN=… or hf auth login"
+        fix = f"accept the terms at {endpoint() or constants.ENDPOINT}/{place.repo}, then: HF_TOKEN=… or hf auth login"
     elif isinstance(error, errors.RevisionNotFoundError):
         why, fix = f"{place.repo} has no revision {place.revision!r}", f"hf://{place.repo}/{place.file}"
     elif isinstance(error, errors.EntryNotFoundError) and status == 404:
         why = f"{place.repo} has no file {place.file!r} at {place.revision}"
-        fix = f"check the name: {_endpoint() or constants.ENDPOINT}/{place.repo}/tree/{place.revision}"
+        fix = f"check the name: {endpoint() or constants.ENDPOINT}/{place.repo}/tree/{place.revision}"
     elif status == 401 and not isinstance(error, errors.RepositoryNotFoundError):
         why, fix = "the Hub does not know your token", "hf auth login, or another HF_TOKEN=…, or none for public files"
     elif isinstance(error, errors.RepositoryNotFoundError) or status == 404:
@@ -179,13 +179,13 @@ def _offline(source: str, place: HubFile) -> OfflineError:
 
 
 def _facts(place: HubFile) -> Facts:
-    url = huggingface_hub.hf_hub_url(place.repo, place.file, revision=place.revision, endpoint=_endpoint())
+    url = huggingface_hub.hf_hub_url(place.repo, place.file, revision=place.revision, endpoint=endpoint())
     try:
-        seen = huggingface_hub.get_hf_file_metadata(url, endpoint=_endpoint(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        seen = huggingface_hub.get_hf_file_metadata(url, endpoint=endpoint(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except errors.HfHubHTTPError as error:
         if error.response.status_code < 500 and error.response.status_code != 429:
             raise
-        seen = huggingface_hub.get_hf_file_metadata(url, endpoint=_endpoint(), retry_on_errors=True)
+        seen = huggingface_hub.get_hf_file_metadata(url, endpoint=endpoint(), retry_on_errors=True)
     if not seen.commit_hash or not seen.etag:
         raise OSError("it answers, but not as a Hugging Face Hub does; check HF_ENDPOINT")
     return Facts(seen.commit_hash, seen.etag, seen.size)
@@ -265,7 +265,8 @@ def _cached_under(place: HubFile, etag: str) -> str | None:
     return path if named and os.path.isfile(path) else None
 
 
-def _endpoint() -> str | None:
+def endpoint() -> str | None:
+    """The address of the Hub that `HF_ENDPOINT` names now; None for the client's own."""
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
 
 

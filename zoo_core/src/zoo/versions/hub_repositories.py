@@ -8,7 +8,6 @@ What goes over the network goes through the Hub's own client, with its endpoint,
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import sys
@@ -26,7 +25,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # re-exported
 )
 
 from zoo.checkpoints.delivery import Wanted, offline
-from zoo.checkpoints.hub import look_up
+from zoo.checkpoints.hub import CLIENT_ERRORS, endpoint, look_up
 from zoo.checkpoints.sources import fetch
 from zoo.checkpoints.store import Store, read_chunks
 from zoo.errors import CheckpointError, DigestError, FormatError, OfflineError, SourceError, ZooError
@@ -90,7 +89,7 @@ class HubExport:
     def deliver(self, name: str, wanted: Wanted, store: Store) -> None:
         """A large file, into the store itself: what the Hub's cache has may be cleared by its owner any day."""
         found = fetch((f"{self._root}/{name}",), sha256=wanted.sha256, size=wanted.size, store=store)
-        if os.path.abspath(found.path) != os.path.abspath(store.blob_path(found.sha256)):
+        if store.own(found.sha256) is None:
             with open(found.path, "rb") as file:
                 store.put(read_chunks(file), wanted)
 
@@ -107,7 +106,7 @@ def push(shelf: Shelf, what: What, repository: str, *, every: bool, private: boo
         chosen = choose(connection, what, every=every)
     if offline():
         raise OfflineError("the network is switched off", asked=str(place), fix="unset ZOO_OFFLINE and HF_HUB_OFFLINE")
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
+    api = HfApi(endpoint=endpoint())
     unanswered: Transfer | None = None
     for attempt in range(_TRIES):
         plan: _Plan | None = None
@@ -118,7 +117,7 @@ def push(shelf: Shelf, what: What, repository: str, *, every: bool, private: boo
                 unanswered = None  # not there, and since the branch moved on it never will be
                 head = _committed(api, place, plan, head)
             return replace(unanswered or plan.done, place=str(place._replace(revision=head)))
-        except _CLIENT_ERRORS as error:
+        except CLIENT_ERRORS as error:
             again = _status(error) in _MOVED_ON
             if plan is not None and plan.operations and _is_open(error):
                 now = _head_now(api, place)
@@ -173,7 +172,7 @@ def _head_now(api: HfApi, place: Place) -> str | None:
     """The commit that a branch is at; None where nobody answers."""
     try:
         return str(api.repo_info(place.repo, revision=place.revision).sha)
-    except _CLIENT_ERRORS:
+    except CLIENT_ERRORS:
         return None
 
 
@@ -264,10 +263,6 @@ def _merged(
 
 def _key(entry: Entry) -> tuple[str, bytes]:
     return entry.name, Version.parse(entry.version).precedence
-
-
-_CLIENT_ERRORS = (errors.HTTPError, OSError, ValueError, RuntimeError)  # type: ignore[attr-defined]
-"""What the client raises: HTTP and transport errors, broken connections, invalid names, uploads that failed."""
 
 
 def _status(error: BaseException | None) -> int | None:
