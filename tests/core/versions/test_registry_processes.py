@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -15,39 +14,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-import torch
+from children import received, started
 from registered_models import pebble, value_of
 
 import zoo
 from zoo.checkpoints.store import Store
 from zoo.versions.ledger import Ledger
-
-FORK = multiprocessing.get_context("fork")  # a child costs no import of torch
-
-
-def started(target: Callable[..., None], *arguments: object) -> tuple[multiprocessing.Process, Connection]:
-    """A child process that runs `target(answers, *arguments)`, and the end where its answers come out."""
-    out, answers = FORK.Pipe(duplex=False)
-    process = FORK.Process(target=_child, args=(target, answers, *arguments), daemon=True)
-    process.start()
-    answers.close()
-    return process, out  # type: ignore[return-value]  # a fork's process is a process
-
-
-def _child(target: Callable[..., None], answers: Connection, *arguments: object) -> None:
-    torch.set_num_threads(1)
-    target(answers, *arguments)
-
-
-def received(out: Connection) -> list[tuple[str, str, float]]:
-    """Everything a child said before it ended."""
-    said = []
-    try:
-        while True:
-            said.append(out.recv())
-    except EOFError:
-        return said
-
 
 # At once
 

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-import torch
+from children import started
 from registered_models import pebble, register, value_of
 
 import zoo
 from zoo.versions.ledger import FILE
 
-FORK = multiprocessing.get_context("fork")  # a child costs no import of torch
 COUNT = 12
-
-
-def started(target: Callable[..., None], *arguments: object) -> tuple[multiprocessing.Process, Connection]:
-    """A child that runs `target(answers, *arguments)`, and the end where its answers come out."""
-    out, answers = FORK.Pipe(duplex=False)
-    process = FORK.Process(target=_child, args=(target, answers, *arguments), daemon=True)
-    process.start()
-    answers.close()
-    return process, out  # type: ignore[return-value]  # a fork's process is a process
-
-
-def _child(target: Callable[..., None], answers: Connection, *arguments: object) -> None:
-    torch.set_num_threads(1)
-    target(answers, *arguments)
 
 
 def whole_or_absent(registry: zoo.ModelRegistry) -> int:
