@@ -1,0 +1,1 @@
+"""Object detectors: the R-CNN family, RetinaNet, FCOS, SSD; feature pyramids; evaluation in COCO's terms."""

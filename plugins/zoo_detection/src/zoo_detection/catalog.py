@@ -1,0 +1,12 @@
+"""What zoo-detection offers: a size is a row. Torch-free; `zoo plugin compile` writes it as `zoo.json`."""
+
+from __future__ import annotations
+
+from zoo.specs import PluginSpec
+
+PLUGIN = PluginSpec(
+    namespace="detection",
+    distribution="zoo-detection",
+    summary="Object detectors, feature pyramids and evaluation in COCO's terms",
+    requires=("torch", "torchvision", "zoo_cnn"),
+)

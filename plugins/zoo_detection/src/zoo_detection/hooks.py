@@ -1,0 +1,1 @@
+"""What zoo-detection adds beside models."""
