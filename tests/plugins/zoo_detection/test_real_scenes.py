@@ -94,8 +94,8 @@ def test_a_cut_has_the_pixels_and_the_boxes_of_its_place() -> None:
 
 
 def test_a_cut_leaves_out_what_is_mostly_outside() -> None:
-    scene = Scene(np.zeros((40, 40, 3), np.uint8), np.float32([[5, 5, 25, 15], [18, 5, 38, 15]]), np.array([0, 1]))
-    assert cut(scene, 0, 0, 20).boxes.tolist() == [[5, 5, 20, 15]]  # three quarters inside, and a tenth
+    scene = Scene(np.zeros((40, 40, 3), np.uint8), np.float32([[5, 5, 25, 15], [13, 5, 33, 15]]), np.array([0, 1]))
+    assert cut(scene, 0, 0, 20).boxes.tolist() == [[5, 5, 20, 15]]  # three quarters inside, and a third
     assert cut(scene, 0, 0, 20).labels.tolist() == [0]
     assert cut(scene, 20, 20, 20).boxes.shape == (0, 4)
 
@@ -109,6 +109,8 @@ def test_shrinking_moves_everything_alike() -> None:
     assert whole.masks is not None
     assert small.masks.sum() == pytest.approx(whole.masks.sum() / 4, rel=0.01)
     assert small.masks[0][tuple(small.keypoints[0, :, 1::-1].round().astype(int).T)].all()
+    tiny = shrunk(quokka(), 10)  # 10 x 7: both edges of the photograph stay at the edge
+    np.testing.assert_allclose(tiny.boxes, [[148 / 96, 50 * 7 / 643, 550 / 96, 642 * 7 / 643]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("scenes", [eight_scenes, eight_masked_scenes])
