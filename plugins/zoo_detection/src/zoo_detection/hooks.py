@@ -1,1 +1,23 @@
-"""What zoo-detection adds beside models."""
+"""What zoo-detection adds beside models: it reads the weights inside TensorFlow's frozen graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from zoo.plugin.hooks import ReadWeights, hookimpl
+from zoo_detection.tensorflow_graphs import is_frozen_graph, read_frozen_graph
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@hookimpl
+def read_weights(event: ReadWeights) -> Mapping[str, Tensor] | None:
+    """The variables of a frozen TensorFlow graph; None for other files.
+
+    Raises:
+        MissingDependencyError: tensorboard, which knows the format, is not installed.
+        FormatError: damaged, or a graph without weights.
+    """
+    return read_frozen_graph(event.path) if is_frozen_graph(event.path) else None
