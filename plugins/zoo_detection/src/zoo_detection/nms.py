@@ -1,0 +1,100 @@
+"""Non-maximum suppression: of boxes that tell the same object, the best stays.
+
+All functions take the candidates of a whole batch flat, (M, 4), with a group for each: boxes of different groups never
+suppress one another. Detectors use `image * num_classes + label` as the group.
+
+    scores > threshold -> flat candidates -> keep_best (indices, best first) -> pad_detections (B, K, ...)
+
+B images   M candidates   G groups   N the largest group's candidates   K detections kept for an image
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from zoo_detection.boxes import at_least_float32
+
+
+def keep_best(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Greedy NMS inside each group: indices (n,) int64 of the boxes kept, best score first.
+
+    A box goes if its IoU with a better kept one of its group is greater than `threshold`. On the CPU the answer is that
+    of `torchvision.ops.nms` on each group alone. On other devices, and in an exported program, groups are told apart by
+    moving them to the cells of a grid, and one call does all.
+
+    Args:
+        boxes: (M, 4) xyxy; M may be 0.
+        scores: (M,).
+        groups: (M,) int64, not negative.
+        threshold: in [0, 1].
+    """
+    boxes, scores = at_least_float32(boxes), at_least_float32(scores)
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return nms(_apart(boxes, groups), scores.to(boxes.dtype), threshold)
+    if boxes.device.type != "cpu":
+        return nms(_apart(boxes.double(), groups), scores.double(), threshold)
+    return _keep_best_by_group(boxes, scores, groups, threshold)
+
+
+def pad_detections(
+    boxes: Tensor, scores: Tensor, labels: Tensor, images: Tensor, batch_size: int, max_detections: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The flat candidates of a batch as padded rows, one for each image, best first.
+
+    Args:
+        boxes: (M, 4).
+        scores: (M,), in any order; equal scores keep their order.
+        labels: (M,) int64.
+        images: (M,) int64 in [0, batch_size): the image of each candidate.
+        batch_size: B; may be symbolic.
+        max_detections: K.
+
+    Returns:
+        boxes (B, K, 4), scores (B, K) descending, labels (B, K) int64, kept (B, K) int64: the candidate's index in M.
+        Padding: box 0, score 0, label -1, kept -1.
+    """
+    order = torch.sort(scores, descending=True, stable=True).indices
+    order = order[torch.sort(images[order], stable=True).indices]  # by image, inside an image by score
+    rows = images[order]
+    counts = (images[None, :] == torch.arange(batch_size, device=images.device)[:, None]).sum(dim=1)  # (B,)
+    rank = torch.arange(order.shape[0], device=order.device) - (counts.cumsum(0) - counts)[rows]
+    spill = batch_size * max_detections  # one slot behind the last takes whatever is past K
+    slots = torch.where(rank < max_detections, rows * max_detections + rank, spill)
+    kept = torch.full((spill + 1,), -1, dtype=torch.int64, device=order.device).scatter(0, slots, order)
+    kept = kept[:spill].view(batch_size, max_detections)
+    return (*(_rows(values, kept, fill) for values, fill in ((boxes, 0), (scores, 0), (labels, -1))), kept)
+
+
+def _rows(values: Tensor, kept: Tensor, fill: int) -> Tensor:
+    # The padding row comes first, so that -1 + 1 finds it and M may be 0.
+    padding = torch.full((1, *values.shape[1:]), fill, dtype=values.dtype, device=values.device)
+    return torch.cat((padding, values))[kept + 1]
+
+
+def _keep_best_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    order = torch.sort(scores, descending=True, stable=True).indices
+    by_group = order[torch.sort(groups[order], stable=True).indices]
+    sizes = torch.unique_consecutive(groups[by_group], return_counts=True)[1]
+    kept = torch.zeros_like(groups, dtype=torch.bool)
+    for part in by_group.split(sizes.tolist()):
+        kept[part if len(part) == 1 else part[nms(boxes[part], scores[part], threshold)]] = True
+    return order[kept[order]]
+
+
+def _apart(boxes: Tensor, groups: Tensor) -> Tensor:
+    """The boxes (M, 4), each group moved to a cell of its own, where it meets no other.
+
+    The cells make a square around the origin and not a line: G groups of boxes S wide reach to S * sqrt(G) / 2 instead
+    of S * G, so that float32 keeps its digits.
+    """
+    zero = boxes.new_zeros(1)  # so that there is a largest value of no boxes
+    edges = torch.cat((zero, boxes.flatten()))
+    cell = (edges.max() - edges.min()).ceil() + 1
+    columns = (torch.cat((groups.new_zeros(1), groups)).max() + 1).to(boxes.dtype).sqrt().ceil()
+    place = groups.to(boxes.dtype)
+    row = torch.floor((place + 0.5) / columns)  # half a step from a whole number: never rounded to a wrong one
+    middle = torch.floor(columns / 2)
+    offsets = torch.stack((place - row * columns - middle, row - middle), dim=1) * cell  # (M, 2)
+    return boxes + torch.cat((offsets, offsets), dim=1)
