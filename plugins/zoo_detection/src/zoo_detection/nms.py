@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from zoo_detection.boxes import at_least_float32
+from zoo_detection.boxes import at_least_float32, iou
+
+SMALL_GROUP = 32  # groups up to this size are settled together, larger ones by a call of their own
 
 
 def keep_best(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
@@ -74,13 +76,42 @@ def _rows(values: Tensor, kept: Tensor, fill: int) -> Tensor:
 
 
 def _keep_best_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    order = torch.sort(scores, descending=True, stable=True).indices
-    by_group = order[torch.sort(groups[order], stable=True).indices]
-    sizes = torch.unique_consecutive(groups[by_group], return_counts=True)[1]
-    kept = torch.zeros_like(groups, dtype=torch.bool)
-    for part in by_group.split(sizes.tolist()):
-        kept[part if len(part) == 1 else part[nms(boxes[part], scores[part], threshold)]] = True
-    return order[kept[order]]
+    best = torch.sort(scores, descending=True, stable=True).indices
+    by_group = torch.sort(groups[best], stable=True).indices  # inside a group still by score
+    order = best[by_group]
+    boxes, scores = boxes[order], scores[order]
+    _, group, sizes = torch.unique_consecutive(groups[order], return_inverse=True, return_counts=True)
+    ends = sizes.cumsum(0)
+    kept = torch.ones_like(group, dtype=torch.bool)  # a group of one keeps it
+    for index in torch.where(sizes > SMALL_GROUP)[0].tolist():
+        part = slice(int(ends[index] - sizes[index]), int(ends[index]))
+        chosen = nms(boxes[part], scores[part], threshold)
+        kept[part] = torch.zeros_like(kept[part]).index_fill(0, chosen, True)
+    small = (sizes > 1) & (sizes <= SMALL_GROUP)
+    members = torch.where(small[group])[0]
+    if len(members):
+        rows = (small.cumsum(0) - 1)[group[members]]
+        columns = members - (ends - sizes)[group[members]]
+        kept[members] = _greedy(boxes[members], rows, columns, threshold)
+    return best[torch.empty_like(kept).scatter(0, by_group, kept)]
+
+
+def _greedy(boxes: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> Tensor:
+    """Whether each box (M, 4) is kept, where it is the `columns`-th best of group `rows`.
+
+    A box is kept if no better kept one overlaps it. Repeated for all boxes at once until nothing changes, this ends with
+    the greedy answer: after n rounds the n best of each group are settled (Zheng et al. 2020, arXiv:2005.03572).
+    """
+    padded = boxes.new_zeros(int(rows.max()) + 1, int(columns.max()) + 1, 4)  # (G, N, 4); padding overlaps nothing
+    padded[rows, columns] = boxes
+    # In float64, since torchvision compares a float32 overlap with a float64 threshold.
+    suppresses = (iou(padded, padded).double() > threshold).triu(diagonal=1)  # (G, N better, N worse)
+    alive = torch.ones(padded.shape[:2], dtype=torch.bool)
+    while True:
+        remaining = ~(suppresses & alive[:, :, None]).any(dim=1)
+        if torch.equal(remaining, alive):
+            return alive[rows, columns]
+        alive = remaining
 
 
 def _apart(boxes: Tensor, groups: Tensor) -> Tensor:
