@@ -51,9 +51,23 @@ if TYPE_CHECKING:
     )
     from zoo.models.classifier import Classifier as Classifier
     from zoo.models.config import ModelConfig as ModelConfig
+    from zoo.models.detections import Detections as Detections
+    from zoo.models.detector import (
+        Detector as Detector,
+        DetectorConfig as DetectorConfig,
+        InstanceSegmenter as InstanceSegmenter,
+        KeypointDetector as KeypointDetector,
+        Selection as Selection,
+    )
     from zoo.models.labels import LabelSpace as LabelSpace
     from zoo.models.load_report import LoadReport as LoadReport
     from zoo.models.model import Backbone as Backbone, Head as Head, Model as Model, Neck as Neck
+    from zoo.models.parts import (
+        Part as Part,
+        build_backbone as build_backbone,
+        build_head as build_head,
+        build_neck as build_neck,
+    )
     from zoo.models.preprocessing import Preprocessor as Preprocessor
     from zoo.models.provenance import Provenance as Provenance
     from zoo.models.results import Classification as Classification
@@ -79,12 +93,17 @@ _HOMES = {
     "ClassificationHead": "zoo.models.blocks",
     "Classifier": "zoo.models.classifier",
     "ConvBlock": "zoo.models.blocks",
+    "Detections": "zoo.models.detections",
+    "Detector": "zoo.models.detector",
+    "DetectorConfig": "zoo.models.detector",
     "DigestError": "zoo.errors",
     "FormatError": "zoo.errors",
     "Head": "zoo.models.model",
     "InputError": "zoo.errors",
     "InputSpec": "zoo.specs",
+    "InstanceSegmenter": "zoo.models.detector",
     "KeyMap": "zoo.checkpoints.keymap",
+    "KeypointDetector": "zoo.models.detector",
     "LabelError": "zoo.errors",
     "LabelSpace": "zoo.models.labels",
     "LicenseError": "zoo.errors",
@@ -102,6 +121,7 @@ _HOMES = {
     "NotFoundError": "zoo.errors",
     "OfflineError": "zoo.errors",
     "OptionError": "zoo.errors",
+    "Part": "zoo.models.parts",
     "PatchEmbedding": "zoo.models.blocks",
     "PluginError": "zoo.errors",
     "PluginSpec": "zoo.specs",
@@ -109,10 +129,14 @@ _HOMES = {
     "Provenance": "zoo.models.provenance",
     "Ref": "zoo.refs",
     "RefError": "zoo.errors",
+    "Selection": "zoo.models.detector",
     "SourceError": "zoo.errors",
     "TrainingCheckpoint": "zoo.checkpoints.training.folders",
     "UnsupportedError": "zoo.errors",
     "ZooError": "zoo.errors",
+    "build_backbone": "zoo.models.parts",
+    "build_head": "zoo.models.parts",
+    "build_neck": "zoo.models.parts",
     "create": "zoo.build.create",
     "create_backbone": "zoo.build.create",
     "create_model": "zoo.build.create",

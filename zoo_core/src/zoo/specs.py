@@ -68,7 +68,9 @@ class InputSpec(Record):
 
     size: (H, W) the model is given, in pixels, each up to `LARGEST_SIDE`, as is `resize_to`.
     resize: `shortest` scales the shorter side to `size / crop_pct`; `stretch` scales both; `letterbox` fits the
-        whole image into `size / crop_pct` and pads.
+        whole image into `size / crop_pct` and pads. `fit` scales the shorter side to the smaller number of `size`, or
+        less where the longer side would pass the larger one, and crops nothing: images keep sizes of their own, and a
+        batch of them is padded, after normalisation, with zeros at the right and at the bottom to whole `divisor`s.
     crop_pct: the share of the resized image that the centre crop keeps; 1.0 crops nothing from a square.
     interpolation, antialias: of the resize; without antialiasing it is torch's, on float pixels.
     channels, channel_order: what the network's first layer expects.
@@ -79,7 +81,7 @@ class InputSpec(Record):
     """
 
     size: tuple[int, int] = (224, 224)
-    resize: Literal["shortest", "stretch", "letterbox"] = "shortest"
+    resize: Literal["shortest", "stretch", "letterbox", "fit"] = "shortest"
     crop_pct: float = 0.875
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
@@ -99,6 +101,8 @@ class InputSpec(Record):
                 f"InputSpec: size {self.size} and crop_pct {self.crop_pct} make no image of 1 to {LARGEST_SIDE} pixels "
                 "a side"
             )
+        if self.resize == "fit" and (self.crop_pct != 1 or self.fixed_size):
+            raise ManifestError("InputSpec: `fit` crops nothing and has no fixed size", fix="crop_pct=1.0")
         if self.channels < 1 or self.divisor < 1:
             raise ManifestError(f"InputSpec: channels {self.channels} and divisor {self.divisor} are at least 1")
         if not len(self.mean) == len(self.std) == self.channels:

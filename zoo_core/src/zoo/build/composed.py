@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from zoo.build.parts import Part, build_backbone, build_head
 from zoo.models.attention import with_attentions
 from zoo.models.classifier import Classifier, classification_losses
 from zoo.models.config import ModelConfig
 from zoo.models.model import Backbone, Head
+from zoo.models.parts import Part, build_backbone, build_head
 
 
 class ComposedClassifierConfig(ModelConfig):

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from zoo.build.choosing import OWN_FILE, chosen_checkpoint, is_file, resolve
+from zoo.build.descriptions import PARTS
 from zoo.build.fast_init import without_initialisation
 from zoo.build.fresh import Fresh
 from zoo.build.locked import as_locked, check_component
@@ -242,9 +243,17 @@ def _build(
         if published is not None and theirs is not None and classes not in (None, theirs):
             replace_head(component, int(classes), theirs, placement)
         component.eval()
-    _describe(component, resolved.model.input, about, options)
+    _describe(component, resolved.model.input, published or _suited(about, options), options)
     call("model_created", ModelCreated(_reference(resolved, weights), component))
     return component
+
+
+def _suited(about: CheckpointSpec | None, options: Mapping[str, Any]) -> CheckpointSpec | None:
+    """What is published, as far as it says how images become the input of a model with these options.
+
+    It does not where the caller chose another backbone, which has an input of its own.
+    """
+    return None if options.keys() & set(PARTS) else about
 
 
 def _checked_labels(checkpoint: CheckpointSpec) -> LabelSpace:

@@ -16,6 +16,7 @@ from zoo.errors import LabelError, NotFoundError
 Background = Literal["none", "first", "last"]
 _BUNDLED = os.path.join(os.path.dirname(__file__), "label_spaces")
 _LARGEST_FILE = 16 * 1024 * 1024
+_MOST_SLOTS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,24 +25,38 @@ class LabelSpace:
 
     name: of the space. names: of the classes, each once. source_ids: the ids of the data set's own files, in the same
     order (COCO's 1..90, ImageNet's WordNet ids); empty where they are the class ids. background: where a model's
-    outputs have a further one that is no class: `none`, `first` (TensorFlow's 1001, torchvision's detectors) or
-    `last` (DETR).
+    outputs have a further one that is no class: `none`, `first` (TensorFlow's 1001) or `last`. outputs: which of a
+    model's outputs, a background aside, each class is, where `slots` of them are not all classes (detectors published
+    for COCO's 90 numbers, of which 80 are used); empty where they are the class ids. keypoints, skeleton: the names of
+    the points of an object, and the pairs of them that are joined.
 
     Raises:
-        LabelError: no names, a name or source id twice, or a count of source ids that is not that of the names.
+        LabelError: no names, a name, a source id or an output twice, or counts that do not agree.
     """
 
     name: str
     names: tuple[str, ...] = field(repr=False)
     source_ids: tuple[str | int, ...] = field(default=(), repr=False)
     background: Background = "none"
+    outputs: tuple[int, ...] = field(default=(), repr=False)
+    slots: int = 0
+    keypoints: tuple[str, ...] = field(default=(), repr=False)
+    skeleton: tuple[tuple[int, int], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not self.names or not all(isinstance(name, str) and name for name in self.names):
             raise LabelError(f"label space {self.name!r}: every class needs a name")
         if self.source_ids and len(self.source_ids) != len(self.names):
             raise LabelError(f"label space {self.name!r}: {len(self.source_ids)} source ids, {len(self.names)} names")
-        for values in (self.names, self.source_ids):
+        if self.slots and not (
+            self.outputs and 0 <= min(self.outputs) <= max(self.outputs) < self.slots <= _MOST_SLOTS
+        ):
+            raise LabelError(f"label space {self.name!r}: outputs are numbers from 0 to {self.slots - 1}, one a class")
+        if self.outputs and not (self.slots and len(self.outputs) == len(self.names)):
+            raise LabelError(f"label space {self.name!r}: outputs are a number below {self.slots} for each name")
+        if any(not 0 <= point < len(self.keypoints) for pair in self.skeleton for point in pair):
+            raise LabelError(f"label space {self.name!r}: its skeleton joins points that it does not name")
+        for values in (self.names, self.source_ids, self.outputs, self.keypoints):
             if len(set(values)) != len(values):
                 twice = next(v for i, v in enumerate(values) if v in values[:i])
                 raise LabelError(f"label space {self.name!r}: {twice!r} stands for two classes")
@@ -53,13 +68,28 @@ class LabelSpace:
 
     @property
     def num_outputs(self) -> int:
-        """How many outputs a model over these classes has: one a class, and one for a background."""
-        return len(self.names) + (self.background != "none")
+        """How many outputs a model over these classes has: one a class or slot, and one for a background."""
+        return (self.slots or len(self.names)) + (self.background != "none")
 
     @property
-    def classes_of_outputs(self) -> slice:
+    def classes_of_outputs(self) -> slice | list[int]:
         """The part of a model's outputs that are classes, in order of class id."""
+        if self.outputs:
+            return [output + (self.background == "first") for output in self.outputs]
         return {"none": slice(None), "first": slice(1, None), "last": slice(None, -1)}[self.background]
+
+    @cached_property
+    def class_table(self) -> tuple[int, ...]:
+        """The class id of each output, a background aside; -1 where an output is no class."""
+        if not self.outputs:
+            return tuple(range(len(self.names)))
+        ids = {output: i for i, output in enumerate(self.outputs)}
+        return tuple(ids.get(output, -1) for output in range(self.slots))
+
+    def output_of(self, class_id: int) -> int:
+        """Which of a model's outputs, a background aside, a class is. Raises `LabelError` outside 0..C-1."""
+        self.name_of(class_id)
+        return self.outputs[class_id] if self.outputs else class_id
 
     def check(self, num_outputs: int, where: str = "the model") -> None:
         """Raise `LabelError` unless a model with that many outputs speaks of these classes."""
@@ -99,12 +129,17 @@ class LabelSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {
+        data: dict[str, Any] = {
             "name": self.name,
             "names": list(self.names),
             "source_ids": list(self.source_ids),
             "background": self.background,
         }
+        if self.outputs:
+            data |= {"outputs": list(self.outputs), "slots": self.slots}
+        if self.keypoints:
+            data |= {"keypoints": list(self.keypoints), "skeleton": [list(pair) for pair in self.skeleton]}
+        return data
 
     @classmethod
     def from_dict(cls, data: Any, name: str = "") -> LabelSpace:
@@ -114,11 +149,19 @@ class LabelSpace:
         source_ids = data.get("source_ids", [])
         if not isinstance(source_ids, list) or not all(isinstance(i, str | int) for i in source_ids):
             raise LabelError(f"label space {name!r}: `source_ids` is not a list of words or numbers")
+        slots, skeleton = data.get("slots", 0), [tuple(pair) for pair in _listed(data, "skeleton", name, list)]
+        numbers = [slots, *_listed(data, "outputs", name), *(point for pair in skeleton for point in pair)]
+        if not all(type(number) is int for number in numbers) or not all(len(pair) == 2 for pair in skeleton):
+            raise LabelError(f"label space {name!r}: `outputs`, `slots` and `skeleton` are whole numbers")
         return cls(
             name=name or str(data.get("name", "")),
             names=tuple(data["names"]),
             source_ids=tuple(source_ids),
             background=data.get("background", "none"),
+            outputs=tuple(_listed(data, "outputs", name)),
+            slots=slots,
+            keypoints=tuple(_listed(data, "keypoints", name)),
+            skeleton=tuple(skeleton),
         )
 
     @cached_property
@@ -159,6 +202,13 @@ def label_space(name: str) -> LabelSpace:
 def bundled_label_spaces() -> list[str]:
     """The names of the label spaces that come with the core."""
     return sorted(entry[:-5] for entry in os.listdir(_BUNDLED) if entry.endswith(".json"))
+
+
+def _listed(data: Mapping[str, Any], field: str, name: str, of: type = object) -> list[Any]:
+    values = data.get(field, [])
+    if not isinstance(values, list) or not all(isinstance(value, of) for value in values):
+        raise LabelError(f"label space {name!r}: `{field}` is not such a list")
+    return values
 
 
 def _file_in_package(name: str, package: str, path: str) -> str:

@@ -6,7 +6,7 @@ B batch   C channels   H W the image's height and width   D width of an embeddin
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from numbers import Integral
@@ -136,6 +136,14 @@ class Model(Component):
         """Replace the head by a freshly initialised one for `num_classes` classes; the old label space goes with it."""
         raise UnsupportedError(f"{type(self).__name__} has no head that can be replaced")
 
+    def infer(self, images: Tensor, frames: Sequence[Frame]) -> dict[str, Any]:
+        """Outputs of one preprocessed batch (B, C, H, W). A task whose `forward` is told more than images says so here.
+
+        Keyword-only parameters of this and of `postprocess` are what `predict` may be asked for.
+        """
+        outputs: dict[str, Any] = self(images)
+        return outputs
+
     def postprocess(self, outputs: dict[str, Any], frames: Sequence[Frame]) -> list[Result]:
         """Outputs of one batch → one typed result an image, in the original image's pixels."""
         raise UnsupportedError(
@@ -156,7 +164,7 @@ class Model(Component):
             inputs: one or a list of: path, URL, PIL image, HWC uint8 array, CHW float array or tensor in [0, 1].
             channels: `rgb` or `bgr`, of arrays and tensors.
             batch_size: images a forward pass.
-            thresholds: what the task's `postprocess` takes, by name (`topk=5`).
+            thresholds: what the task's `infer` and `postprocess` take, by name (`topk=5`, `score_threshold=0.5`).
 
         Raises:
             InputError: an image that cannot be used; its place in the list is named.
@@ -165,10 +173,12 @@ class Model(Component):
         from zoo.models.images import iter_images
         from zoo.models.preprocessing import Preprocessor
 
-        known = dict(list(inspect.signature(self.postprocess).parameters.items())[2:])
+        of_infer, of_postprocess = _options_of(self.infer), _options_of(self.postprocess)
         for name in thresholds:
-            if name not in known:
-                raise unknown_option(name, known, f"{type(self).__name__}.predict()")
+            if name not in {*of_infer, *of_postprocess}:
+                raise unknown_option(name, {**of_infer, **of_postprocess}, f"{type(self).__name__}.predict()")
+        looking = {name: value for name, value in thresholds.items() if name in of_infer}
+        telling = {name: value for name, value in thresholds.items() if name in of_postprocess}
         if not isinstance(batch_size, Integral) or batch_size < 1:
             raise OptionError(
                 "a batch has at least one image, and a whole number of them",
@@ -182,8 +192,8 @@ class Model(Component):
         with evaluating(self), torch.inference_mode():
             while chunk := list(islice(images, batch_size)):
                 batch, frames = preprocessor(chunk)
-                outputs = self(batch.to(reference.device, reference.dtype))
-                results += self.postprocess(outputs, frames, **thresholds)
+                outputs = self.infer(batch.to(reference.device, reference.dtype), frames, **looking)
+                results += self.postprocess(outputs, frames, **telling)
         return results
 
 
@@ -239,6 +249,11 @@ class Head(Component):
 
     def forward(self, maps: list[Tensor]) -> dict[str, Tensor]:
         raise NotImplementedError(f"{type(self).__name__} does not say how it computes: define forward()")
+
+
+def _options_of(method: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters of `infer` or `postprocess` behind their first two."""
+    return dict(list(inspect.signature(method).parameters.items())[2:])
 
 
 @contextmanager

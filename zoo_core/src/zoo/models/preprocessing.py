@@ -1,6 +1,7 @@
 """Preprocessing: an `InputSpec` carried out, and its exact inverse.
 
 images (H, W) each -> resize -> crop or pad -> (B, C, h, w) normalised, and a Frame each: where every pixel went
+                      fit -> (C, h_i, w_i), sizes of their own -> padded to the largest of the batch
 
 Pillow images take Pillow's resize, to the last bit what timm's and torchvision's evaluation transforms give. Tensors
 take torch's, antialiased, in floating point: it differs from Pillow's by what Pillow rounds, at most 2 of 255 levels.
@@ -35,7 +36,8 @@ class Frame:
     Coordinates count from the top left corner of the upright image, pixel edges being whole numbers: a box over the
     whole image is (0, 0, W, H). Points are (..., 2) as xy, boxes (..., 4) as xyxy; both may leave the picture.
 
-    size: (H, W) of the original. input_size: (h, w) of the model's input. scale, offset: for x and y.
+    size: (H, W) of the original. input_size: (h, w) of the model's input, without what `fit` pads a batch with.
+    scale, offset: for x and y.
     """
 
     size: tuple[int, int]
@@ -77,6 +79,8 @@ class Preprocessor:
     def __call__(self, images: Sequence[LoadedImage]) -> tuple[Tensor, list[Frame]]:
         """Images → (B, C, h, w) float32 on the first tensor's device, and a frame each.
 
+        With `fit`, h and w are whole `divisor`s that hold the largest image; each lies at the top left.
+
         Raises:
             InputError: no images, or an image whose channels the model does not take.
         """
@@ -84,17 +88,20 @@ class Preprocessor:
             raise InputError("there are no images: the batch is empty")
         frames = [self.frame(image) for image in images]
         inputs = [self._one(image, frame) for image, frame in zip(images, frames, strict=True)]
+        if self.spec.resize == "fit":
+            return pad_batch(inputs, self.spec.divisor), frames
         return torch.stack([one.to(inputs[0].device) for one in inputs]), frames
 
     def frame(self, image: LoadedImage) -> Frame:
         """Where this image's pixels go."""
         (height, width), (rows, columns) = image.size, resized_size(self.spec, image.size)
+        input_size = (rows, columns) if self.spec.resize == "fit" else self.spec.size
         side = self.spec.pad_side if self.spec.resize == "letterbox" else "center"
         return Frame(
             size=image.size,
-            input_size=self.spec.size,
+            input_size=input_size,
             scale=(columns / width, rows / height),
-            offset=(_placed(columns, self.spec.size[1], side), _placed(rows, self.spec.size[0], side)),
+            offset=(_placed(columns, input_size[1], side), _placed(rows, input_size[0], side)),
             source=image.source,
             origin=image.origin,
         )
@@ -124,14 +131,14 @@ class Preprocessor:
         if rows * columns <= MAX_RESIZED:
             resized = image.resize((columns, rows), resample)
         else:
-            x0, x1, y0, y1 = *_kept(left, columns, self.spec.size[1]), *_kept(top, rows, self.spec.size[0])
+            x0, x1, y0, y1 = *_kept(left, columns, frame.input_size[1]), *_kept(top, rows, frame.input_size[0])
             box = (x0 / frame.scale[0], y0 / frame.scale[1], x1 / frame.scale[0], y1 / frame.scale[1])
             resized = image.resize((x1 - x0, y1 - y0), resample, box=box)
             left, top = max(left, 0), max(top, 0)
         if self.spec.channels == 1:
-            canvas = Image.new("L", self.spec.size[::-1], self._fill()[0])
+            canvas = Image.new("L", frame.input_size[::-1], self._fill()[0])
         else:
-            canvas = Image.new("RGB", self.spec.size[::-1], self._fill())
+            canvas = Image.new("RGB", frame.input_size[::-1], self._fill())
         canvas.paste(resized, (left, top))
         return canvas
 
@@ -149,9 +156,9 @@ class Preprocessor:
         if (rows, columns) != frame.size:
             image = _resized(image, rows, columns, mode, self.spec.antialias)
         left, top = (int(o) for o in frame.offset)
-        x0, x1, y0, y1 = *_kept(left, columns, self.spec.size[1]), *_kept(top, rows, self.spec.size[0])
+        x0, x1, y0, y1 = *_kept(left, columns, frame.input_size[1]), *_kept(top, rows, frame.input_size[0])
         fill = image.new_tensor(self._fill()).div(255).view(-1, 1, 1)
-        canvas = fill.expand(-1, *self.spec.size).clone()
+        canvas = fill.expand(-1, *frame.input_size).clone()
         canvas[:, y0 + top : y1 + top, x0 + left : x1 + left] = image[:, y0:y1, x0:x1]
         return canvas
 
@@ -183,12 +190,28 @@ class Preprocessor:
         )
 
 
+def pad_batch(images: Sequence[Tensor], divisor: int = 1) -> Tensor:
+    """Images (C, h_i, w_i) of unequal sizes → (B, C, h, w), zeros at the right and at the bottom.
+
+    h and w are the least whole `divisor`s that hold every image. Device and dtype are the first image's.
+    """
+    height, width = (-(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (1, 2))
+    batch = images[0].new_zeros(len(images), images[0].shape[0], height, width)
+    for place, image in zip(batch, images, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    return batch
+
+
 def resized_size(spec: InputSpec, size: tuple[int, int]) -> tuple[int, int]:
     """(H, W) of an image after the resize and before the crop, rounded as torchvision and timm round.
 
-    A square target floors the longer side, any other rounds both; no side falls below one pixel.
+    A square target floors the longer side, any other rounds both; `fit` floors both. No side falls below one pixel.
     """
     (height, width), (rows, columns) = size, spec.resize_to
+    if spec.resize == "fit":
+        # Plain floating point, as in torchvision's detectors: where 800 / 375 * 375 is 799.9…, the side is 799 there.
+        factor = min(min(spec.size) / min(size), max(spec.size) / max(size))
+        return max(1, int(height * factor)), max(1, int(width * factor))
     if spec.resize == "stretch":
         return max(1, rows), max(1, columns)
     if spec.resize == "shortest" and rows == columns:

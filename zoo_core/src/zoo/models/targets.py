@@ -1,0 +1,148 @@
+"""Targets of detectors: what they are made of, and whether an image can have them.
+
+A target is a mapping, one an image: `boxes` (N, 4) xyxy in input pixels and `labels` (N,) int64; where a model asks for
+them `masks` (N, H, W) and `keypoints` (N, P, 3); `iscrowd` (N,) says which boxes are crowds, and those teach nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from zoo.errors import InputError, LabelError
+from zoo.models.labels import LabelSpace
+
+Target: TypeAlias = Mapping[str, Tensor]
+
+SLACK = 1.0
+"""Pixels that a box may reach over the edge of its image, for the rounding of resized annotations."""
+
+
+def check_targets(
+    targets: Any,
+    images: Tensor,
+    sizes: Tensor,
+    *,
+    num_classes: int,
+    labels: LabelSpace | None = None,
+    needs: Sequence[str] = (),
+) -> list[dict[str, Tensor]]:
+    """The targets of a batch as a loss takes them: float32 boxes on the images' device, crowds left out.
+
+    Args:
+        targets: one mapping an image, as the module describes; N may be 0.
+        images: (B, C, H, W). sizes: (B, 2) int64, (h, w) of each image in it.
+        num_classes: labels are 0..num_classes-1. labels: where some of these are no classes, which.
+        needs: `masks`, `keypoints`: what every image with objects must have beside boxes and labels.
+
+    Returns:
+        new mappings of the keys named here. A box that reaches over the edge by rounding is clipped.
+
+    Raises:
+        InputError: a target that is none, a box without area, outside of its image or not finite, a label that does
+            not exist; image and object are named. LabelError: a label that is no class.
+    """
+    if not isinstance(targets, Sequence) or len(targets) != len(images):
+        found = f"{len(targets)} targets" if isinstance(targets, Sequence) else type(targets).__name__
+        raise InputError(f"{len(images)} images need a list of {len(images)} targets", found=found, fix="one a image")
+    checked = []
+    for number, (target, (height, width)) in enumerate(zip(targets, sizes.tolist(), strict=True)):
+        where = f"targets[{number}]"
+        parts = _parts(target, images, needs, where)
+        _check_boxes(parts["boxes"], height, width, where)
+        _check_labels(parts["labels"], num_classes, labels, where)
+        limits = parts["boxes"].new_tensor([width, height, width, height])
+        parts["boxes"] = parts["boxes"].clamp(min=0).minimum(limits)
+        crowd = parts.pop("iscrowd", None)
+        kept = slice(None) if crowd is None else crowd == 0
+        checked.append({name: tensor[kept] for name, tensor in parts.items()})
+    return checked
+
+
+def _parts(target: Any, images: Tensor, needs: Sequence[str], where: str) -> dict[str, Tensor]:
+    """The known keys of a target, of the right shapes and dtypes, on the images' device."""
+    if not isinstance(target, Mapping) or "boxes" not in target or "labels" not in target:
+        found = ", ".join(map(str, target)) if isinstance(target, Mapping) else type(target).__name__
+        raise InputError(
+            f"{where} is a mapping with `boxes` and `labels`", found=found, fix='{"boxes": …, "labels": …}'
+        )
+    parts = {name: target[name] for name in ("boxes", "labels", "iscrowd", *needs) if name in target}
+    for name, value in parts.items():
+        if not isinstance(value, Tensor):
+            raise InputError(f"{where}: `{name}` is a tensor", found=type(value).__name__, fix=f"torch.tensor({name})")
+    count = len(parts["labels"])
+    missing = [name for name in needs if name not in parts]
+    if missing and count:
+        raise InputError(f"{where} has no `{missing[0]}`, which this model learns", fix=f'{{…, "{missing[0]}": …}}')
+    shapes = {
+        "boxes": (count, 4),
+        "labels": (count,),
+        "iscrowd": (count,),
+        "masks": (count, *images.shape[2:]),
+        "keypoints": (count, None, 3),
+    }
+    for name, value in parts.items():
+        wanted = shapes[name]
+        empty = not count and not value.numel()
+        if not empty and not _fits(value.shape, wanted):
+            shown = "(" + ", ".join("P" if n is None else str(n) for n in wanted) + ")"
+            raise InputError(f"{where}: `{name}` has the shape {shown}", found=str(tuple(value.shape)))
+    if parts["labels"].dtype != torch.int64 and count:
+        raise InputError(f"{where}: labels are int64", found=str(parts["labels"].dtype), fix="labels.long()")
+    parts = {name: value.to(images.device) for name, value in parts.items()}
+    parts["boxes"] = parts["boxes"].reshape(count, 4).float()
+    parts["labels"] = parts["labels"].reshape(count).long()
+    return parts
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(shape) == len(wanted) and all(w is None or n == w for n, w in zip(shape, wanted, strict=True))
+
+
+def _check_boxes(boxes_xyxy: Tensor, height: int, width: int, where: str) -> None:
+    faults = (
+        (~boxes_xyxy.isfinite().all(dim=1), "is not finite", "leave it out"),
+        (
+            (boxes_xyxy[:, 2:] <= boxes_xyxy[:, :2]).any(dim=1),
+            "has no area: boxes are x1 < x2, y1 < y2",
+            "leave it out",
+        ),
+        (
+            (boxes_xyxy < -SLACK).any(dim=1)
+            | (boxes_xyxy[:, 2] > width + SLACK)
+            | (boxes_xyxy[:, 3] > height + SLACK)
+            | (boxes_xyxy[:, 0] >= width)
+            | (boxes_xyxy[:, 1] >= height)
+            | (boxes_xyxy[:, 2:] <= 0).any(dim=1),
+            f"lies outside of its image of {width} x {height} pixels",
+            "clip it to the image; boxes are in pixels of the model's input (Frame.boxes_to_input)",
+        ),
+    )
+    for fault, why, fix in faults:
+        if fault.any():
+            index = int(fault.nonzero()[0])
+            raise InputError(f"{where}: boxes[{index}] {why}", found=str(boxes_xyxy[index].tolist()), fix=fix)
+
+
+def _check_labels(labels: Tensor, num_classes: int, space: LabelSpace | None, where: str) -> None:
+    wrong = (labels < 0) | (labels >= num_classes)
+    if wrong.any():
+        index = int(wrong.nonzero()[0])
+        raise InputError(
+            f"{where}: labels[{index}] is {int(labels[index])}; labels go from 0 to {num_classes - 1}, without a "
+            "background",
+            fix=f"num_classes={int(labels.max()) + 1} when the model is made, or labels counted from 0",
+        )
+    if space is None or not space.outputs:
+        return
+    table = torch.tensor(space.class_table, device=labels.device)
+    holes = table[labels] < 0
+    if holes.any():
+        index = int(holes.nonzero()[0])
+        raise LabelError(
+            f"{where}: labels[{index}] is output {int(labels[index])}, which is no class of label space {space.name!r}",
+            fix="model.label_space.output_of(class_id) gives the output of a class",
+        )
