@@ -33,7 +33,7 @@ def keep_best(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -
         threshold: in [0, 1].
     """
     boxes, scores = at_least_float32(boxes), at_least_float32(scores)
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+    if _exporting():
         return nms(_apart(boxes, groups), scores.to(boxes.dtype), threshold)
     if boxes.device.type != "cpu":
         return nms(_apart(boxes.double(), groups), scores.double(), threshold)
@@ -57,8 +57,8 @@ def pad_detections(
         boxes (B, K, 4), scores (B, K) descending, labels (B, K) int64, kept (B, K) int64: the candidate's index in M.
         Padding: box 0, score 0, label -1, kept -1.
     """
-    order = torch.sort(scores, descending=True, stable=True).indices
-    order = order[torch.sort(images[order], stable=True).indices]  # by image, inside an image by score
+    order = _order(scores, descending=True)
+    order = order[_order(images[order])]  # by image, inside an image by score
     rows = images[order]
     counts = (images[None, :] == torch.arange(batch_size, device=images.device)[:, None]).sum(dim=1)  # (B,)
     rank = torch.arange(order.shape[0], device=order.device) - (counts.cumsum(0) - counts)[rows]
@@ -76,8 +76,8 @@ def _rows(values: Tensor, kept: Tensor, fill: int) -> Tensor:
 
 
 def _keep_best_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    best = torch.sort(scores, descending=True, stable=True).indices
-    by_group = torch.sort(groups[best], stable=True).indices  # inside a group still by score
+    best = _order(scores, descending=True)
+    by_group = _order(groups[best])  # inside a group still by score
     order = best[by_group]
     boxes, scores = boxes[order], scores[order]
     _, group, sizes = torch.unique_consecutive(groups[order], return_inverse=True, return_counts=True)
@@ -99,8 +99,8 @@ def _keep_best_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold
 def _greedy(boxes: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> Tensor:
     """Whether each box (M, 4) is kept, where it is the `columns`-th best of group `rows`.
 
-    A box is kept if no better kept one overlaps it. Repeated for all boxes at once until nothing changes, this ends with
-    the greedy answer: after n rounds the n best of each group are settled (Zheng et al. 2020, arXiv:2005.03572).
+    A box is kept if no better kept one overlaps it. Repeated for all boxes at once until nothing changes, this ends
+    with the greedy answer: after n rounds the n best of each group are settled. Zheng et al. 2020, arXiv:2005.03572.
     """
     padded = boxes.new_zeros(int(rows.max()) + 1, int(columns.max()) + 1, 4)  # (G, N, 4); padding overlaps nothing
     padded[rows, columns] = boxes
@@ -112,6 +112,17 @@ def _greedy(boxes: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> T
         if torch.equal(remaining, alive):
             return alive[rows, columns]
         alive = remaining
+
+
+def _order(values: Tensor, *, descending: bool = False) -> Tensor:
+    # Stable. The ONNX exporter knows only the plain sort, which it writes as TopK: equal values stay in order there.
+    if _exporting():
+        return torch.sort(values, descending=descending).indices
+    return torch.sort(values, descending=descending, stable=True).indices
+
+
+def _exporting() -> bool:
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
 def _apart(boxes: Tensor, groups: Tensor) -> Tensor:
