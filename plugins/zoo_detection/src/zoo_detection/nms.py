@@ -57,11 +57,10 @@ def pad_detections(
         boxes (B, K, 4), scores (B, K) descending, labels (B, K) int64, kept (B, K) int64: the candidate's index in M.
         Padding: box 0, score 0, label -1, kept -1.
     """
-    order = _order(scores, descending=True)
-    order = order[_order(images[order])]  # by image, inside an image by score
+    order = _best_first(scores)
     rows = images[order]
-    counts = (images[None, :] == torch.arange(batch_size, device=images.device)[:, None]).sum(dim=1)  # (B,)
-    rank = torch.arange(order.shape[0], device=order.device) - (counts.cumsum(0) - counts)[rows]
+    of_image = rows == torch.arange(batch_size, device=images.device)[:, None]  # (B, M)
+    rank = (of_image.cumsum(dim=1) * of_image).sum(dim=0) - 1  # how many of its own image are better
     spill = batch_size * max_detections  # one slot behind the last takes whatever is past K
     slots = torch.where(rank < max_detections, rows * max_detections + rank, spill)
     kept = torch.full((spill + 1,), -1, dtype=torch.int64, device=order.device).scatter(0, slots, order)
@@ -76,8 +75,8 @@ def _rows(values: Tensor, kept: Tensor, fill: int) -> Tensor:
 
 
 def _keep_best_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    best = _order(scores, descending=True)
-    by_group = _order(groups[best])  # inside a group still by score
+    best = _best_first(scores)
+    by_group = torch.sort(groups[best], stable=True).indices  # inside a group still by score
     order = best[by_group]
     boxes, scores = boxes[order], scores[order]
     _, group, sizes = torch.unique_consecutive(groups[order], return_inverse=True, return_counts=True)
@@ -114,11 +113,12 @@ def _greedy(boxes: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> T
         alive = remaining
 
 
-def _order(values: Tensor, *, descending: bool = False) -> Tensor:
-    # Stable. The ONNX exporter knows only the plain sort, which it writes as TopK: equal values stay in order there.
+def _best_first(scores: Tensor) -> Tensor:
+    # Equal values keep their order, also in ONNX: the exporter knows the plain sort only, and TopK, as which it writes
+    # that, is stable. In a program of torch.export alone the order of equal values is open.
     if _exporting():
-        return torch.sort(values, descending=descending).indices
-    return torch.sort(values, descending=descending, stable=True).indices
+        return torch.sort(scores, descending=True).indices
+    return torch.sort(scores, descending=True, stable=True).indices
 
 
 def _exporting() -> bool:
