@@ -82,13 +82,13 @@ class BiFPN(Neck):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         check_maps(self, maps, self.takes)
+        check_enough_to_norm(self, maps[-1], self.extra)
         down = [lateral(feature) for lateral, feature in zip(self.laterals, maps, strict=True)]
         up = down[:1] + [skip(feature) for skip, feature in zip(self.skips, maps[1:], strict=True)]
         further, coarsest = [], self.coarser(maps[-1])
         for _ in range(self.extra):
             coarsest = halve(coarsest)
             further.append(coarsest)
-        check_enough_to_norm(self, coarsest)
         down, up = down + further, up + further
         for cell in self.cells:
             down = up = cell(down, up)

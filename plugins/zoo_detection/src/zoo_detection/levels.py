@@ -166,12 +166,21 @@ def check_maps(neck: Neck, maps: Sequence[Tensor], channels: Sequence[int]) -> N
         )
 
 
-def check_enough_to_norm(neck: Neck, coarsest: Tensor) -> None:
-    """Raises `InputError` where batch norm, in training, has one pixel a channel and so no deviation."""
-    if neck.training and coarsest.shape[0] * coarsest.shape[2] * coarsest.shape[3] < 2:
+def check_enough_to_norm(neck: Neck, coarsest: Tensor, halvings: int = 0) -> None:
+    """Raises `InputError` where batch norm, in training, has one pixel a channel and so no deviation.
+
+    Args:
+        coarsest: the coarsest map that comes in, (B, C, h, w).
+        halvings: how often it is halved before the last norm sees it.
+    """
+    if not neck.training:
+        return
+    batch, _, *sides = coarsest.shape
+    height, width = (-(-side // 2**halvings) for side in sides)
+    if batch * height * width < 2:
         raise InputError(
             f"the coarsest map of this {type(neck).__name__} is one pixel of one image: too little for batch norm to "
             "train on",
-            found=f"shape {tuple(coarsest.shape)}",
+            found=f"{batch} x {height} x {width}",
             fix="two images a batch, larger images, or fewer levels",
         )
