@@ -65,9 +65,8 @@ class Convolve(ExtraFPNBlock):
         self.from_input = from_input
         self.names = [f"p{6 + i}" for i in range(count)]
         for i, name in enumerate(self.names):
-            conv = nn.Conv2d(width if i else channels, width, 3, stride=2, padding=1)
-            initialise(conv)
-            self.add_module(name, conv)
+            self.add_module(name, nn.Conv2d(width if i else channels, width, 3, stride=2, padding=1))
+        self.apply(initialise)
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         """torchvision's contract: maps given so far, maps that came in, names → maps given and names, with more."""
