@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from zoo.errors import OptionError
+from zoo.errors import InputError, OptionError
+from zoo_detection.boxes import iou
 
 Pair = tuple[int, int]
 
@@ -183,6 +184,57 @@ def spaced_scales(levels: int, smallest: float, largest: float) -> list[float]:
     if levels == 1:
         return [smallest, largest]
     return [smallest + (largest - smallest) * k / (levels - 1.0) for k in range(levels)] + [1.0]
+
+
+def kmeans_anchors(sides: Tensor, count: int, *, generator: torch.Generator | None = None, rounds: int = 300) -> Tensor:
+    """Anchor sides that fit a data set: k-means with the distance 1 - IoU. Redmon & Farhadi 2017, arXiv:1612.08242, 2.
+
+    Boxes are compared as if they had the same centre; a cluster's centre is the mean of its sides. The first centres
+    are drawn far from one another (k-means++); of all rounds the one with the best mean IoU counts.
+
+    Args:
+        sides: (N, 2) width and height of the targets, in any unit, above 0.
+        count: how many anchors.
+        generator: on the CPU; the same seed gives the same anchors. None is torch's own.
+        rounds: at most; it ends as soon as no target changes its anchor.
+
+    Returns:
+        (count, 2) float32 width and height, by ascending area, in the unit of `sides`.
+
+    Raises:
+        InputError: sides of another shape, not above 0, or fewer different ones than `count`.
+    """
+    if sides.dim() != 2 or sides.shape[1] != 2 or not bool((sides > 0).all() & sides.isfinite().all()):
+        raise InputError("k-means needs (N, 2) widths and heights above 0", found=f"a tensor {tuple(sides.shape)}")
+    sides = sides.double().cpu()
+    different = len(sides.unique(dim=0))
+    if not 1 <= count <= different:
+        raise InputError("too few different boxes", asked=f"{count} anchors", found=f"{different} different sides")
+    centres = _spread_centres(sides, count, generator)
+    best, best_fit, clusters = centres, -1.0, torch.empty(0)
+    for _ in range(rounds):
+        overlaps, nearest = _same_centre_iou(sides, centres).max(dim=1)
+        if float(overlaps.mean()) > best_fit:
+            best, best_fit = centres, float(overlaps.mean())
+        if torch.equal(nearest, clusters):
+            break
+        clusters = nearest
+        sizes = torch.bincount(clusters, minlength=count)[:, None]
+        means = torch.zeros_like(centres).index_add(0, clusters, sides) / sizes.clamp(min=1)
+        centres = torch.where(sizes > 0, means, sides[overlaps.argmin()])  # an empty cluster starts anew, far off
+    return best[best.prod(dim=1).argsort()].float()
+
+
+def _spread_centres(sides: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    chosen = torch.randint(len(sides), (1,), generator=generator)
+    while len(chosen) < count:
+        away = 1 - _same_centre_iou(sides, sides[chosen]).amax(dim=1)
+        chosen = torch.cat((chosen, torch.multinomial(away.clamp(min=0) ** 2, 1, generator=generator)))
+    return sides[chosen]
+
+
+def _same_centre_iou(sides: Tensor, others: Tensor) -> Tensor:
+    return iou(*(torch.cat((torch.zeros_like(each), each), dim=1) for each in (sides, others)))
 
 
 def _cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool) -> list[list[float]]:

@@ -91,6 +91,41 @@ def fcos_assign(anchors: Tensor, targets: Tensor, per_level: Sequence[int], *, r
     return torch.where(smallest.isinf(), BACKGROUND, matches)
 
 
+@torch.no_grad()
+def atss(anchors: Tensor, targets: Tensor, per_level: Sequence[int], *, nearest: int = 9) -> Tensor:
+    """Each target sets its own IoU threshold from the anchors near it. Zhang et al. 2020, arXiv:1912.02424, algorithm 1.
+
+    Of every level the `nearest` anchors by centre are the target's candidates; those are matched whose IoU is at least
+    the mean plus the standard deviation of the candidates' IoUs and whose centre lies inside the target. An anchor that
+    several targets want goes to the one it overlaps most.
+
+    Args:
+        anchors: (A, 4) xyxy, level by level.
+        targets: (T, 4) xyxy.
+        per_level: the number of anchors of each level; their sum is A.
+        nearest: the paper's k.
+    """
+    if 0 in (len(anchors), len(targets)):
+        return _all_background(len(anchors), anchors)
+    places = geometry.centres(anchors)
+    away = (geometry.centres(targets)[:, None] - places).square().sum(dim=-1)  # (T, A)
+    starts = torch.tensor([0, *per_level]).cumsum(0).tolist()
+    candidates = torch.cat(
+        [
+            level.topk(min(nearest, level.shape[1]), largest=False).indices + start
+            for level, start in zip(away.split(list(per_level), dim=1), starts, strict=False)
+        ],
+        dim=1,
+    )  # (T, levels * k)
+    overlaps = geometry.iou(targets, anchors).gather(1, candidates)
+    spread = overlaps.std(dim=1, correction=min(1, candidates.shape[1] - 1), keepdim=True)
+    wanted = overlaps >= overlaps.mean(dim=1, keepdim=True) + spread
+    wanted &= geometry.contains(targets, places).gather(1, candidates)
+    overlaps = torch.where(wanted, overlaps, -1.0)
+    best, matches = overlaps.new_full(away.shape, -1.0).scatter(1, candidates, overlaps).max(dim=0)  # (A,)
+    return torch.where(best < 0, BACKGROUND, matches)
+
+
 def sample_balanced(
     labels: Tensor, batch_size: int, positive_fraction: float, *, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:

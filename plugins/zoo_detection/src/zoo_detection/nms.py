@@ -10,11 +10,13 @@ B images   M candidates   G groups   N the largest group's candidates   K detect
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from zoo_detection.boxes import at_least_float32, iou
+from zoo_detection.boxes import at_least_float32, diou, iou
 
 SMALL_GROUP = 32  # groups up to this size are settled together, larger ones by a call of their own
 
@@ -38,6 +40,47 @@ def keep_best(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -
     if boxes.device.type != "cpu":
         return nms(_apart(boxes.double(), groups), scores.double(), threshold)
     return _keep_best_by_group(boxes, scores, groups, threshold)
+
+
+def diou_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """`keep_best` with distance IoU for IoU: boxes whose centres are apart are told apart. Indices (n,), best first.
+
+    Zheng et al. 2020, arXiv:1911.08287, 4.2. `threshold` in [-1, 1]. Not for export.
+    """
+    best = _best_first(scores)
+    places = torch.arange(len(best), 0, -1, device=best.device)  # for scores: only the order counts, and none is 0
+    kept, _ = _one_after_another(
+        boxes[best], places.double(), groups[best], diou, lambda overlap: (overlap <= threshold).double(), 0.0
+    )
+    return best[kept]
+
+
+def soft_nms(
+    boxes: Tensor, scores: Tensor, groups: Tensor, decay: Callable[[Tensor], Tensor], lowest: float = 0.001
+) -> tuple[Tensor, Tensor]:
+    """Soft-NMS: a box that overlaps a better one loses score instead of going. Bodla et al. 2017, arXiv:1704.04503.
+
+    Args:
+        boxes: (M, 4) xyxy; M may be 0.
+        scores: (M,), not negative.
+        groups: (M,) int64.
+        decay: gives each IoU the factor of the score, in [0, 1]: `gaussian_decay(sigma)`, `linear_decay(threshold)`.
+        lowest: boxes whose score has come down to this go; not negative.
+
+    Returns:
+        indices (n,) int64 and their new scores (n,), best first. Not for export.
+    """
+    return _one_after_another(boxes, scores, groups, iou, decay, lowest)
+
+
+def gaussian_decay(sigma: float = 0.5) -> Callable[[Tensor], Tensor]:
+    """exp(-IoU^2 / sigma), the paper's Gaussian penalty."""
+    return lambda overlap: torch.exp(-(overlap**2) / sigma)
+
+
+def linear_decay(threshold: float = 0.3) -> Callable[[Tensor], Tensor]:
+    """1 - IoU from `threshold` on, 1 below: the paper's linear penalty."""
+    return lambda overlap: torch.where(overlap >= threshold, 1 - overlap, 1.0)
 
 
 def pad_detections(
@@ -76,22 +119,19 @@ def _rows(values: Tensor, kept: Tensor, fill: int) -> Tensor:
 
 def _keep_best_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     best = _best_first(scores)
-    by_group = torch.sort(groups[best], stable=True).indices  # inside a group still by score
-    order = best[by_group]
-    boxes, scores = boxes[order], scores[order]
-    _, group, sizes = torch.unique_consecutive(groups[order], return_inverse=True, return_counts=True)
+    by_group, rows, columns, sizes = _grouped(groups[best])
+    boxes, scores = boxes[best[by_group]], scores[best[by_group]]
+    kept = torch.ones_like(rows, dtype=torch.bool)  # a group of one keeps it
     ends = sizes.cumsum(0)
-    kept = torch.ones_like(group, dtype=torch.bool)  # a group of one keeps it
-    for index in torch.where(sizes > SMALL_GROUP)[0].tolist():
-        part = slice(int(ends[index] - sizes[index]), int(ends[index]))
+    for row in torch.where(sizes > SMALL_GROUP)[0].tolist():
+        part = slice(int(ends[row] - sizes[row]), int(ends[row]))
         chosen = nms(boxes[part], scores[part], threshold)
         kept[part] = torch.zeros_like(kept[part]).index_fill(0, chosen, True)
     small = (sizes > 1) & (sizes <= SMALL_GROUP)
-    members = torch.where(small[group])[0]
+    members = torch.where(small[rows])[0]
     if len(members):
-        rows = (small.cumsum(0) - 1)[group[members]]
-        columns = members - (ends - sizes)[group[members]]
-        kept[members] = _greedy(boxes[members], rows, columns, threshold)
+        small_rows = (small.cumsum(0) - 1)[rows[members]]
+        kept[members] = _greedy(boxes[members], small_rows, columns[members], threshold)
     return best[torch.empty_like(kept).scatter(0, by_group, kept)]
 
 
@@ -111,6 +151,49 @@ def _greedy(boxes: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> T
         if torch.equal(remaining, alive):
             return alive[rows, columns]
         alive = remaining
+
+
+def _one_after_another(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    overlap: Callable[[Tensor, Tensor], Tensor],
+    decay: Callable[[Tensor], Tensor],
+    lowest: float,
+) -> tuple[Tensor, Tensor]:
+    """Takes the best box of every group at once, multiplies the scores of the group's others, and goes on."""
+    boxes, scores = at_least_float32(boxes), at_least_float32(scores)
+    if len(scores) == 0:
+        return torch.empty_like(groups), scores
+    members, rows, columns, sizes = _grouped(groups)
+    padded = boxes.new_zeros(len(sizes), int(sizes.max()), 4)  # (G, N, 4)
+    padded[rows, columns] = boxes[members]
+    waiting = scores.new_zeros(padded.shape[:2], dtype=torch.float64)  # (G, N); 0 is done
+    waiting[rows, columns] = scores[members].double()
+    settled = torch.zeros_like(waiting)
+    for _ in range(waiting.shape[1]):
+        best, index = waiting.max(dim=1, keepdim=True)  # (G, 1)
+        if not bool((best > lowest).any()):
+            break
+        settled.scatter_(1, index, best)
+        factors = decay(overlap(padded.gather(1, index[..., None].expand(-1, -1, 4)), padded).squeeze(1))
+        waiting = (waiting * factors).scatter(1, index, 0)
+    found = torch.empty_like(waiting[rows, columns]).scatter(0, members, settled[rows, columns])  # (M,)
+    order = _best_first(found)
+    order = order[found[order] > lowest]
+    return order, found[order].to(scores.dtype)
+
+
+def _grouped(groups: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Groups (M,) as rows: who stands where.
+
+    Returns:
+        members (M,): indices group by group, in a group in their order; row and column (M,) of each; sizes (G,).
+    """
+    members = torch.sort(groups, stable=True).indices
+    _, rows, sizes = torch.unique_consecutive(groups[members], return_inverse=True, return_counts=True)
+    columns = torch.arange(len(members), device=groups.device) - (sizes.cumsum(0) - sizes)[rows]
+    return members, rows, columns, sizes
 
 
 def _best_first(scores: Tensor) -> Tensor:
