@@ -1,6 +1,7 @@
 """Real photographs with known answers: a mini ImageNet out of permissive packages.
 
-`photo("chelsea")` is the file, `PHOTOS["chelsea"].accepted` the ImageNet-1k ids that count as right. Some photos come
+`photo("chelsea")` is the file, `PHOTOS["chelsea"].accepted` the ImageNet-1k ids that count as right; photos of several
+objects have none (what a detector finds on them is in `plugins/zoo_detection/detection_photos.py`). Some photos come
 inside Python packages; others inside Debian packages, which `apt-get download` fetches once, without root, into a
 cache folder outside the repository. What cannot be had skips the test and says what is missing.
 """
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import pytest
 
 _OPENCV = "usr/share/doc/opencv-doc/examples/data/"
+_DARKNET = "usr/share/darknet/data/"
 
 
 class Photo(NamedTuple):
@@ -62,13 +64,23 @@ PHOTOS = {
                        "23b8cf46a1965d0ec33459b875aed43187802834db49e0daa9fa2cc842e9d8d2", (698,)),
     "flower":    Photo("debian:libjxl-testdata", "usr/share/libjxl-testdata/jxl/flower/flower.png",
                        "06fe0af7a5c790d2932a40e2d76b0d91aa6e73f3e55cc3f97ea6afae0133c2e7", (985,)),
+    "dog":       Photo("debian:darknet", _DARKNET + "dog.jpg",
+                       "5a9522051c3cec2bbd2f6323fccba32e8fbf3ddcc2b3e2fd46b04c720bc6f866"),
+    "eagle":     Photo("debian:darknet", _DARKNET + "eagle.jpg",
+                       "f95f57297fd51a6c5ddceb5ed6916fa759d1d65f402fee34c05b31a9608755c0"),
+    "giraffe":   Photo("debian:darknet", _DARKNET + "giraffe.jpg",
+                       "00dc48a9b2af8a1fe4c4b79319726591f1033c7e1150f21e7577a79f3b6659f1"),
+    "horses":    Photo("debian:darknet", _DARKNET + "horses.jpg",
+                       "c8f0a677a1356569e2ce71d2fa88c1030c0ae57ecf5e14170e02d9a86a20dcb4"),
+    "person":    Photo("debian:darknet", _DARKNET + "person.jpg",
+                       "cdcbab947e46110fc2b77784ac54ddbbab2640f1e44cb5e91fc8984a9793a7d1"),
 }
 # fmt: on
 
 AT_HAND = tuple(name for name, photo in PHOTOS.items() if photo.package.startswith("pypi:") and photo.accepted)
 """Photos with an answer that the Python environment holds already."""
 
-TO_FETCH = tuple(name for name, photo in PHOTOS.items() if photo.package.startswith("debian:"))
+TO_FETCH = tuple(name for name, photo in PHOTOS.items() if photo.package.startswith("debian:") and photo.accepted)
 """Photos with an answer that come with Debian packages of together 150 MB, fetched once."""
 
 

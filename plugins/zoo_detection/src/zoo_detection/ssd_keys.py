@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo.checkpoints.keymap import KeyMap, Piece, Pieces, Rename, Renumber, StateMap
 from zoo.errors import FormatError
 from zoo.models.model import Backbone
-from zoo_detection.ssd_backbones import SSDMobileNet, SSDVGG16
+from zoo_detection.ssd_backbones import SSDVGG16, SSDMobileNet
 
 _HEAD = (
     Rename(r"head.classification_head.module_list.(\d+).(.+)", r"head.logits.\1.\2"),

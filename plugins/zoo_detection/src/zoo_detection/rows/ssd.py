@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from zoo.specs import CheckpointSpec, InputSpec, Metric, ModelSpec
@@ -127,7 +128,7 @@ def _tensorflow_shapes() -> list[list[list[float]]]:
         return [scale * ratio**0.5, scale / ratio**0.5]
 
     levels = [[box(0.1, 1), box(0.2, 2), box(0.2, 0.5)]]
-    for scale, following in zip(_LITE_SCALES[1:], _LITE_SCALES[2:], strict=False):
+    for scale, following in pairwise(_LITE_SCALES[1:]):
         between = (scale * following) ** 0.5
         # A third is 0.3333 in its configuration.
         levels.append([*(box(scale, ratio) for ratio in (1, 2, 0.5, 3, 0.3333)), [between, between]])
