@@ -135,7 +135,7 @@ def _tensorflow_shapes() -> list[list[list[float]]]:
     return levels
 
 
-SSD = (
+MODELS = (
     ModelSpec(
         name="ssd300",
         factory="zoo_detection.ssd:SSD",
@@ -216,4 +216,4 @@ SSD = (
     ),
 )
 
-ROWS = (*BACKBONES, EXTRAS, *SSD)
+SSD = (*BACKBONES, EXTRAS, *MODELS)
