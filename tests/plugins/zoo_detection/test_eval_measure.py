@@ -1,0 +1,289 @@
+"""The measure gives pycocotools' numbers, on scenes made to be difficult: crowds, ties, odd areas, few detections."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zoo.errors import InputError
+from zoo_detection.evaluation import AnnotatedImage, Annotation, Category, KindScores, measure
+from zoo_detection.evaluation.coco_measure import FoundObjects
+from zoo_detection.evaluation.run_lengths import check_counts, counts_of, encode_masks
+
+CATEGORIES = (Category(3, "dog"), Category(7, "cat"), Category(8, "never seen"), Category(90, "brush"))
+HEIGHT, WIDTH = 150, 200
+POINTS = 17
+
+
+def random_scene(seed: int, *, points: int = POINTS) -> tuple[list[AnnotatedImage], dict[int, FoundObjects], list[Any]]:
+    """Images with objects, what was found in them, and the masks of what was found, by image."""
+    random = np.random.default_rng(seed)
+    images, found, masks = [], {}, []
+    for image_id in (4, 9, 11, 30, 31):
+        objects = [random_object(random, points) for _ in range(random.integers(0, 7))]
+        images.append(AnnotatedImage(image_id, f"{image_id}.jpg", (HEIGHT, WIDTH), tuple(objects)))
+        near = [jittered(o, random) for o in objects for _ in range(random.integers(0, 4))]
+        answers = near + [jittered(random_object(random, points), random) for _ in range(random.integers(0, 5))]
+        order = random.permutation(len(answers))
+        answers = [answers[i] for i in order]
+        if not answers:
+            continue
+        shapes = np.stack([ellipse(answer.box_xywh) for answer in answers])
+        found[image_id] = FoundObjects(
+            category_ids=np.array([answer.category_id for answer in answers]),
+            boxes_xyxy=np.array([xyxy(answer.box_xywh) for answer in answers], dtype=np.float32).astype(np.float64),
+            scores=random.integers(1, 9, len(answers)) / 10.0,  # few different ones: ties within and across images
+            masks=encode_masks(shapes),
+            keypoints=np.array([answer.keypoints for answer in answers], dtype=np.float64),
+        )
+        masks.append((image_id, shapes))
+    return images, found, masks
+
+
+def random_object(random: np.random.Generator, points: int) -> Annotation:
+    width, height = random.choice([6.0, 20.0, 60.0, 120.0]) + random.random(2) * 20
+    left, top = random.random(2) * (WIDTH - width, HEIGHT - height)
+    box = (float(left), float(top), float(width), float(height))
+    crowd = bool(random.random() < 0.2)
+    inside = random.random((points, 2)) * (width, height) + (left, top)
+    seen = random.integers(0, 3, (points, 1)) * (random.random() < 0.8)  # now and then not one is labelled
+    return Annotation(
+        category_id=int(random.choice([3, 7, 90])),
+        box_xywh=box,
+        area=float(width * height * random.uniform(0.3, 1.0)),  # of the outline: less than the box's
+        crowd=crowd,
+        segmentation=outline(box, crowd),
+        keypoints=tuple((float(x), float(y), float(v)) for x, y, v in np.concatenate([inside, seen], axis=1)),
+    )
+
+
+def jittered(one: Annotation, random: np.random.Generator) -> Annotation:
+    box = np.array(one.box_xywh)
+    box = box + random.normal(0, 0.06, 4) * np.array([box[2], box[3], box[2], box[3]])
+    box[2:] = np.maximum(box[2:], 1)
+    moved = np.array(one.keypoints) + random.normal(0, 0.03, (len(one.keypoints or ()), 3)) * [box[2], box[3], 0]
+    category_id = one.category_id if random.random() < 0.9 else 3
+    x, y, w, h = (float(v) for v in box)
+    return Annotation(category_id, (x, y, w, h), 0.0, keypoints=tuple(tuple(map(float, row)) for row in moved))
+
+
+def xyxy(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    return box[0], box[1], box[0] + box[2], box[1] + box[3]
+
+
+def ellipse(box: tuple[float, float, float, float]) -> np.ndarray[Any, Any]:
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    x, y, w, h = box
+    return ((columns + 0.5 - x - w / 2) / (w / 2)) ** 2 + ((rows + 0.5 - y - h / 2) / (h / 2)) ** 2 <= 1
+
+
+def outline(box: tuple[float, float, float, float], crowd: bool) -> Any:
+    """Two polygons; a crowd has run lengths, as numbers."""
+    x, y, w, h = box
+    if crowd:
+        return {"size": [HEIGHT, WIDTH], "counts": runs_of(ellipse(box))}
+    return ((x, y, x + w, y, x + w, y + h / 2, x, y + h / 2), (x, y + h / 2, x + w, y + h / 2, x + w / 2, y + h))
+
+
+def runs_of(mask: np.ndarray[Any, Any]) -> list[int]:
+    """Run lengths by their definition."""
+    flat = mask.flatten(order="F").astype(np.int8)
+    ends = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), len(flat)]
+    lengths = np.diff(ends).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def pycocotools_says(
+    kind: str, images: list[AnnotatedImage], found: dict[int, FoundObjects], masks: list[Any], limits: list[int] | None
+) -> Any:
+    """The evaluation of the reference, accumulated."""
+    from pycocotools import mask as codec
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    entries = [(image.id, one) for image in images for one in image.objects]
+    truths = []
+    for number, (image_id, one) in enumerate(entries, start=1):
+        polygons = isinstance(one.segmentation, tuple)
+        truths.append(
+            {
+                "id": number,
+                "image_id": image_id,
+                "category_id": one.category_id,
+                "bbox": list(one.box_xywh),
+                "area": one.area,
+                "iscrowd": int(one.crowd),
+                "segmentation": [list(p) for p in one.segmentation] if polygons else one.segmentation,
+                "keypoints": [v for point in one.keypoints or () for v in point],
+                "num_keypoints": sum(v > 0 for _, _, v in one.keypoints or ()),
+            }
+        )
+    answers = []
+    shapes = dict(masks)
+    for image_id, one in found.items():
+        for i in range(len(one.scores)):
+            x1, y1, x2, y2 = one.boxes_xyxy[i].tolist()
+            answer: dict[str, Any] = {
+                "image_id": image_id,
+                "category_id": int(one.category_ids[i]),
+                "score": float(one.scores[i]),
+            }
+            if kind == "boxes":
+                answer["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+            elif kind == "masks":
+                answer["segmentation"] = codec.encode(np.asfortranarray(shapes[image_id][i].astype(np.uint8)))
+            else:
+                answer["keypoints"] = one.keypoints[i].reshape(-1).tolist()  # type: ignore[index]  # there are some
+            answers.append(answer)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = {
+            "info": {},
+            "images": [{"id": image.id, "height": HEIGHT, "width": WIDTH} for image in images],
+            "categories": [{"id": category.id, "name": category.name} for category in CATEGORIES],
+            "annotations": truths,
+        }
+        truth.createIndex()
+        evaluation = COCOeval(
+            truth, truth.loadRes(answers), {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}[kind]
+        )
+        if limits is not None:
+            evaluation.params.maxDets = limits
+        evaluation.evaluate()
+        evaluation.accumulate()
+        if limits is None:
+            evaluation.summarize()
+    return evaluation
+
+
+def by_hand(values: np.ndarray[Any, Any]) -> float:
+    values = values[values > -1]
+    return float(values.mean()) if values.size else -1.0
+
+
+def assert_equal(ours: KindScores, evaluation: Any) -> None:
+    """Every average and every class, by the reference's arrays."""
+    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
+    sizes = ("all", "medium", "large") if ours.kind == "keypoints" else ("all", "small", "medium", "large")
+    expected = {
+        "AP": by_hand(precision[:, :, :, 0, -1]),
+        "AP50": by_hand(precision[0, :, :, 0, -1]),
+        "AP75": by_hand(precision[5, :, :, 0, -1]),
+        "AR50": by_hand(recall[0, :, 0, -1]),
+        "AR75": by_hand(recall[5, :, 0, -1]),
+    }
+    for area, size in list(enumerate(sizes))[1:]:
+        expected[f"AP_{size}"] = by_hand(precision[:, :, :, area, -1])
+        expected[f"AR_{size}"] = by_hand(recall[:, :, area, -1])
+    for place, limit in enumerate(evaluation.params.maxDets):
+        expected[f"AR_{limit}"] = by_hand(recall[:, :, 0, place])
+    numbers = {name: -1.0 if value is None else value for name, value in ours.numbers().items()}
+    if ours.kind == "keypoints":
+        assert (numbers.pop("AP_small"), numbers.pop("AR_small")) == (-1, -1)
+    assert numbers == pytest.approx(expected, abs=1e-6)
+    for place, category in enumerate(sorted(CATEGORIES, key=lambda category: category.id)):
+        one = ours.per_class[category.name]
+        wanted = [by_hand(precision[iou, :, place, 0, -1]) for iou in (slice(None), 0, 5)]
+        wanted.append(by_hand(recall[:, place, 0, -1]))
+        assert [-1 if v is None else v for v in (one.ap, one.ap50, one.ap75, one.ar)] == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("kind", ["boxes", "masks", "keypoints"])
+def test_random_scenes_score_as_pycocotools_scores_them(kind: str, seed: int) -> None:
+    images, found, masks = random_scene(seed)
+    ours = measure(kind, images, found, CATEGORIES, max_detections=20 if kind == "keypoints" else 100)
+    evaluation = pycocotools_says(kind, images, found, masks, None)
+    assert_equal(ours, evaluation)
+    said = list(ours.numbers().values())
+    if kind == "keypoints":  # AP, 50, 75, medium, large; AR, 50, 75, medium, large
+        names = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR_20", "AR50", "AR75", "AR_medium", "AR_large")
+        said = [ours.numbers()[name] for name in names]
+    else:  # the twelve numbers that COCO publishes
+        del said[9:11]
+    assert [-1 if v is None else v for v in said] == pytest.approx(evaluation.stats.tolist(), abs=1e-6)
+    assert ours.ap is not None
+    assert 0.0 < ours.ap < 1.0
+
+
+@pytest.mark.parametrize("most", [1, 3, 10, 12, 300])
+@pytest.mark.parametrize("kind", ["boxes", "masks", "keypoints"])
+def test_other_numbers_of_detections_count_as_in_pycocotools(kind: str, most: int) -> None:
+    limits = [most] if kind == "keypoints" else {1: [1], 3: [1, 3], 10: [1, 10]}.get(most, [1, 10, most])
+    images, found, masks = random_scene(100 + most)
+    ours = measure(kind, images, found, CATEGORIES, max_detections=most)
+    assert list(ours.ar) == limits
+    assert_equal(ours, pycocotools_says(kind, images, found, masks, limits))
+
+
+def test_classes_are_chosen_as_pycocotools_chooses_them() -> None:
+    images, found, masks = random_scene(5)
+    one = measure("boxes", images, found, [CATEGORIES[1]])
+    evaluation = pycocotools_says("boxes", images, found, masks, None)
+    assert one.ap == pytest.approx(by_hand(evaluation.eval["precision"][:, :, 1, 0, -1]), abs=1e-9)
+    assert one.objects == sum(o.category_id == 7 and not o.crowd for image in images for o in image.objects)
+    assert one.detections == sum(int((f.category_ids == 7).sum()) for f in found.values())
+
+
+def test_nothing_found_is_no_precision_and_nothing_to_find_is_no_number() -> None:
+    images, found, _ = random_scene(1)
+    none = measure("boxes", images, {}, CATEGORIES)
+    assert (none.ap, none.ar[100], none.detections) == (0.0, 0.0, 0)
+    assert none.per_class["never seen"].ap is None
+    empty = [AnnotatedImage(image.id, image.path, image.size) for image in images]
+    assert measure("boxes", empty, found, CATEGORIES).ap is None
+
+
+def test_a_crowd_is_neither_found_nor_missed() -> None:
+    dog = Annotation(3, (0, 0, 10, 10), 100)
+    crowd = Annotation(3, (50, 50, 100, 90), 9000, crowd=True)
+    image = AnnotatedImage(1, "1.jpg", (HEIGHT, WIDTH), (dog, crowd))
+    boxes = np.array([[60, 60, 70, 70], [80, 80, 90, 90], [0, 0, 10, 10]], dtype=np.float64)
+    found = {1: FoundObjects(np.array([3, 3, 3]), boxes, np.array([0.9, 0.8, 0.7]))}
+    scores = measure("boxes", [image], found, CATEGORIES[:1])
+    assert (scores.ap, scores.objects, scores.ignored, scores.detections) == (1.0, 1, 1, 3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_masks_are_encoded_as_pycocotools_encodes_them(seed: int) -> None:
+    from pycocotools import mask as codec
+
+    random = np.random.default_rng(seed)
+    shape = (int(random.integers(0, 4)), int(random.integers(1, 40)), int(random.integers(1, 40)))
+    masks = random.random(shape) < random.random()
+    ours = encode_masks(masks)
+    for mask, runs in zip(masks, ours, strict=True):
+        theirs = codec.encode(np.asfortranarray(mask.astype(np.uint8)))
+        counts = runs["counts"]
+        text = counts.decode() if isinstance(counts, bytes) else counts
+        assert (list(runs["size"]), text) == (list(theirs["size"]), theirs["counts"].decode())
+        assert counts_of(text) == runs_of(mask)
+        check_counts(counts_of(text), shape[1:])
+
+
+@pytest.mark.parametrize("text", ["", "0" * 3, "~", "o" * 20, "P", "é", "51n0"])
+def test_damaged_run_lengths_are_refused_before_the_library_reads_them(text: str) -> None:
+    with pytest.raises(InputError, match="run lengths"):
+        check_counts(counts_of(text), (4, 5))
+
+
+def test_keypoints_that_are_not_cocos_need_their_sigmas() -> None:
+    images, found, _ = random_scene(2, points=5)
+    with pytest.raises(InputError, match="5 keypoints") as caught:
+        measure("keypoints", images, found, CATEGORIES, max_detections=20)
+    assert "--sigmas" in str(caught.value.fix)
+    wide = measure("keypoints", images, found, CATEGORIES, max_detections=20, sigmas=[0.2])
+    narrow = measure("keypoints", images, found, CATEGORIES, max_detections=20, sigmas=[0.02] * 5)
+    assert (narrow.ap or 0) < (wide.ap or 0)
+    with pytest.raises(InputError, match="5 keypoints"):
+        measure("keypoints", images, found, CATEGORIES, sigmas=[0.1, 0.2])
+
+
+def test_a_mask_is_not_measured_against_an_object_without_an_outline() -> None:
+    image = AnnotatedImage(1, "one.jpg", (HEIGHT, WIDTH), (Annotation(3, (0, 0, 10, 10), 100),))
+    with pytest.raises(InputError, match=r"one\.jpg: an object has no outline"):
+        measure("masks", [image], {}, CATEGORIES)
