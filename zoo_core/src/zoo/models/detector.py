@@ -9,6 +9,7 @@ P keypoints   D width of an embedding
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import torch
@@ -111,7 +112,7 @@ class Detector(Model):
         or class id, and no others; `embeddings`, a vector an object.
 
         Raises:
-            OptionError: a threshold out of bounds. LabelError: a class that there is not.
+            OptionError: a threshold out of bounds, no classes. LabelError: a class that there is not.
         """
         selection = self.selection
         if score_threshold is not None:
@@ -119,11 +120,11 @@ class Detector(Model):
         if nms_threshold is not None:
             selection = selection._replace(nms_threshold=_share(nms_threshold, "nms_threshold"))
         if max_detections is not None:
-            if isinstance(max_detections, bool) or not isinstance(max_detections, int) or max_detections < 1:
+            if isinstance(max_detections, bool) or not isinstance(max_detections, Integral) or max_detections < 1:
                 raise OptionError(
                     "a detector gives at least one detection", asked=f"max_detections={max_detections!r}", fix="100"
                 )
-            selection = selection._replace(max_detections=max_detections)
+            selection = selection._replace(max_detections=int(max_detections))
         if classes is not None:
             selection = selection._replace(classes=self._outputs_of(classes))
         sizes = torch.tensor([frame.input_size for frame in frames], device=images.device)
@@ -143,19 +144,21 @@ class Detector(Model):
 
     def _outputs_of(self, classes: Sequence[str | int]) -> tuple[int, ...]:
         """Outputs of the head for classes by name or class id."""
-        if isinstance(classes, str | int):
+        if isinstance(classes, str | Integral):
             classes = (classes,)
         if not classes:
             raise OptionError("`classes` names at least one class", asked="classes=[]", fix="classes=None for all")
         space = self.label_space
         outputs = []
         for one in classes:
+            if not isinstance(one, str | Integral) or isinstance(one, bool):
+                raise OptionError("`classes` are names or class ids", asked=repr(one), fix="classes=['person']")
             if space is not None:
-                outputs.append(space.output_of(space.id_of(one) if isinstance(one, str) else one))
+                outputs.append(space.output_of(space.id_of(one) if isinstance(one, str) else int(one)))
             elif isinstance(one, str):
                 raise LabelError("the model's classes have no names", asked=one, fix="classes=[0], by number")
             elif 0 <= one < self.num_classes:
-                outputs.append(one)
+                outputs.append(int(one))
             else:
                 raise LabelError(f"the model has no class {one}", found=f"0 to {self.num_classes - 1}")
         return tuple(dict.fromkeys(outputs))
@@ -204,6 +207,6 @@ def whole_sizes(images: Tensor, sizes: Tensor | None) -> Tensor:
 
 
 def _share(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise OptionError(f"`{name}` is a number from 0 to 1", asked=f"{name}={value!r}", fix=f"{name}=0.5")
     return float(value)

@@ -73,6 +73,8 @@ def _parts(target: Any, images: Tensor, needs: Sequence[str], where: str) -> dic
     for name, value in parts.items():
         if not isinstance(value, Tensor):
             raise InputError(f"{where}: `{name}` is a tensor", found=type(value).__name__, fix=f"torch.tensor({name})")
+    if parts["labels"].ndim == 0:
+        raise InputError(f"{where}: `labels` has the shape (N,)", found="()", fix="labels[None] for one object")
     count = len(parts["labels"])
     missing = [name for name in needs if name not in parts]
     if missing and count:
@@ -88,14 +90,33 @@ def _parts(target: Any, images: Tensor, needs: Sequence[str], where: str) -> dic
         wanted = shapes[name]
         empty = not count and not value.numel()
         if not empty and not _fits(value.shape, wanted):
-            shown = "(" + ", ".join("P" if n is None else str(n) for n in wanted) + ")"
+            shown = f"({', '.join('P' if n is None else str(n) for n in wanted)}{',' * (len(wanted) == 1)})"
             raise InputError(f"{where}: `{name}` has the shape {shown}", found=str(tuple(value.shape)))
-    if parts["labels"].dtype != torch.int64 and count:
-        raise InputError(f"{where}: labels are int64", found=str(parts["labels"].dtype), fix="labels.long()")
+    _check_dtypes(parts, where)
     parts = {name: value.to(images.device) for name, value in parts.items()}
     parts["boxes"] = parts["boxes"].reshape(count, 4).float()
     parts["labels"] = parts["labels"].reshape(count).long()
     return parts
+
+
+def _check_dtypes(parts: Mapping[str, Tensor], where: str) -> None:
+    """Whatever has objects is of the dtype that losses can take; a mask of floats may be anything but a mask."""
+    kinds = {
+        "boxes": (not parts["boxes"].is_complex() and parts["boxes"].dtype != torch.bool, "floats", "boxes.float()"),
+        "labels": (parts["labels"].dtype == torch.int64, "int64", "labels.long()"),
+    }
+    if "masks" in parts:
+        kinds["masks"] = (parts["masks"].dtype in (torch.bool, torch.uint8), "bool or uint8", "masks > 0.5")
+    if "keypoints" in parts:
+        kinds["keypoints"] = (parts["keypoints"].is_floating_point(), "floats", "keypoints.float()")
+    for name, (sound, wanted, fix) in kinds.items():
+        if not sound and parts[name].numel():
+            found = str(parts[name].dtype).removeprefix("torch.")
+            raise InputError(f"{where}: {name} are {wanted}", found=found, fix=fix)
+    faulty = ~parts["keypoints"].isfinite() if "keypoints" in parts else torch.zeros(0)
+    if faulty.any():
+        index = int(faulty.nonzero()[0, 0])
+        raise InputError(f"{where}: keypoints[{index}] is not finite", fix="0, 0 and visibility 0 for an absent point")
 
 
 def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
