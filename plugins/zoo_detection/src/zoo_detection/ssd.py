@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field
@@ -21,17 +22,21 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 from torchvision.ops.misc import Conv2dNormActivation
 
+import zoo
 from zoo.checkpoints.keymap import StateMap
 from zoo.errors import OptionError
 from zoo.models.detector import Detector, DetectorConfig, Pixels, Selection, whole_sizes
-from zoo.models.model import Backbone
-from zoo.models.parts import Part, build_backbone, build_neck
+from zoo.models.load_report import report_of_parts
+from zoo.models.parts import Part
 from zoo.models.targets import Target, check_targets
+from zoo.specs import InputSpec
 from zoo_detection.anchors import DefaultBoxes, ssd_shapes
 from zoo_detection.box_coding import BoxCoder
 from zoo_detection.boxes import clip_boxes
 from zoo_detection.nms import keep_best, pad_detections
+from zoo_detection.pyramid import Pyramid, keep_frozen
 from zoo_detection.ssd_backbones import NORM, start_normal, start_uniform
+from zoo_detection.ssd_extras import GIVEN
 from zoo_detection.ssd_keys import published_keys
 
 Shapes = Sequence[Sequence[tuple[float, float]]]
@@ -46,6 +51,10 @@ class SSDConfig(DetectorConfig):
     neck: Part = Field(
         {"name": "ssd_extras", "block": "plain", "widths": (512, 256, 256, 256), "strides": (2, 2, 1, 1)},
         description="what makes the further levels",
+    )
+    freeze_norm: bool = Field(False, description="the backbone's batch norms neither learn nor count, training or not")
+    norm_eps: float | None = Field(
+        None, ge=0, lt=1, description="of the backbone's batch norms; None: the backbone's own"
     )
     min_stride: int = Field(8, ge=1, description="of the backbone's first map that is used, in pixels")
     image_size: Pixels | tuple[Pixels, Pixels] | None = Field(
@@ -88,18 +97,36 @@ class SSD(Detector):
 
     def __init__(self, config: SSDConfig) -> None:
         super().__init__(config)
-        self.backbone = build_backbone(config.backbone, in_chans=config.in_chans)
-        self.levels = _first_levels(self.backbone, config.min_stride)
-        self.neck = build_neck(config.neck)
-        self.neck.bind(
-            [self.backbone.channels[i] for i in self.levels], [self.backbone.strides[i] for i in self.levels]
-        )
+        pyramid = self.as_backbone(config)
+        self.backbone, self.neck, self._chosen = pyramid.backbone, pyramid.neck, pyramid.chosen
+        self.input_spec = _stretched(self.backbone.input_spec, config.image_size)
         shapes, steps = _default_boxes(config, len(self.neck.channels))
         self.even_boxes = DefaultBoxes(shapes, clip=config.clip_anchors)
         self.stepped_boxes = DefaultBoxes(shapes, steps=steps, clip=config.clip_anchors)
         self.head = SSDHead(
             self.neck.channels, self.even_boxes.per_cell, config.num_classes, config.predictors == "separable"
         )
+        self.load_report = report_of_parts(self.state_dict(), {"backbone": self.backbone, "neck": self.neck})
+        self.provenance = self.backbone.provenance
+
+    @classmethod
+    def as_backbone(cls, config: SSDConfig, out_indices: Sequence[int] | None = None) -> Pyramid:
+        """Backbone and neck on their own, under the same state-dict names."""
+        return Pyramid(
+            backbone=_giving_two_maps(config.backbone, config.min_stride),
+            neck=config.neck,
+            in_chans=config.in_chans,
+            image_size=config.image_size,
+            freeze_norm=config.freeze_norm,
+            norm_eps=config.norm_eps,
+            min_stride=config.min_stride,
+            levels=len(config.shapes or config.ratios),
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        keep_frozen(self.backbone, self.config.freeze_norm)
+        return self
 
     def key_maps(self) -> Mapping[str, StateMap]:
         return published_keys(self.backbone)
@@ -133,7 +160,8 @@ class SSD(Detector):
     def maps(self, images: Tensor) -> list[Tensor]:
         """Images (B, C, H, W) → the neck's maps (B, C', h, w), fine to coarse."""
         maps = self.backbone(images)
-        return self.neck([maps[i] for i in self.levels])
+        levels: list[Tensor] = self.neck([maps[i] for i in self._chosen])
+        return levels
 
     def anchors(self, images: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """The default boxes (N, 4) of all levels, xyxy, in input pixels."""
@@ -233,10 +261,22 @@ def first_of_groups(scores: Tensor, groups: Tensor, count: int, most: int) -> Te
     return order[rank < most]
 
 
-def _first_levels(backbone: Backbone, min_stride: int) -> tuple[int, ...]:
-    """The backbone's first two maps of that stride or more; the last one where there is none."""
-    suited = [i for i, stride in enumerate(backbone.strides) if stride >= min_stride]
-    return tuple(suited[:2]) or (len(backbone.strides) - 1,)
+def _giving_two_maps(part: Any, min_stride: int) -> Any:
+    """A backbone given by name, told to leave out what lies behind its first two maps of that stride or more."""
+    name = part.get("name") if isinstance(part, Mapping) else part
+    if not isinstance(name, str) or "://" in name or (isinstance(part, Mapping) and "out_indices" in part):
+        return part
+    suited = [i for i, stride in enumerate(zoo.info(name).model.strides) if stride >= min_stride]
+    if len(suited) <= GIVEN:
+        return part
+    return {**(part if isinstance(part, Mapping) else {"name": part}), "out_indices": suited[:GIVEN]}
+
+
+def _stretched(backbone: InputSpec, image_size: int | tuple[int, int] | None) -> InputSpec:
+    """How images become an SSD's input: stretched to `image_size`, normalised as the backbone is used to."""
+    size = image_size or backbone.size
+    size = (size, size) if isinstance(size, int) else size
+    return replace(backbone, size=size, resize="stretch", crop_pct=1.0, antialias=False)
 
 
 def _default_boxes(config: SSDConfig, levels: int) -> tuple[Shapes, tuple[int, ...] | None]:

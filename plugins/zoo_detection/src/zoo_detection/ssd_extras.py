@@ -22,6 +22,9 @@ from zoo.models.model import Neck
 from zoo_detection.same_padding import pad_as_tensorflow
 from zoo_detection.ssd_backbones import NORM, start_normal, start_uniform
 
+GIVEN = 2
+"""Maps that are the backbone's own."""
+
 
 class SSDExtrasConfig(ModelConfig):
     """Config of `SSDExtras`."""
@@ -37,7 +40,7 @@ class SSDExtrasConfig(ModelConfig):
 
 
 class SSDExtras(Neck):
-    """The maps as they come, and a further one a block, each made of the one before."""
+    """The two finest maps as they come, and a further one a block, each made of the one before."""
 
     Config = SSDExtrasConfig
 
@@ -51,6 +54,7 @@ class SSDExtras(Neck):
             )
 
     def bind(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+        channels, strides = channels[:GIVEN], strides[:GIVEN]
         widths, config = (channels[-1], *self.config.widths), self.config
         make = _plain if config.block == "plain" else _separable
         self.blocks = nn.ModuleList(
@@ -63,7 +67,7 @@ class SSDExtras(Neck):
         self.strides = (*strides, *list(accumulate(config.strides, mul, initial=strides[-1]))[1:])
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        maps = list(maps)
+        maps = maps[:GIVEN]
         for block in self.blocks:
             maps.append(block(maps[-1]))
         return maps
