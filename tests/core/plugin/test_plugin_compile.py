@@ -14,7 +14,7 @@ from synthetic_plugins import MODEL, Site
 from zoo.errors import ManifestError, NotFoundError, PluginError
 from zoo.plugin import manifest
 from zoo.plugin.check import check
-from zoo.plugin.compile import compile_catalog, compile_plugin, write_manifest
+from zoo.plugin.compile import compile_catalog, compile_plugin, write_compiled, write_manifest
 from zoo.plugin.project import find_project
 
 CATALOG = """
@@ -332,3 +332,45 @@ def test_an_installed_plugin_is_checked_by_its_metadata(installed: Site) -> None
     with open(metadata / "METADATA", "a") as stream:
         stream.write("License-Expression: MIT\n\nA description.\n")
     assert check("acme") == []
+
+
+PAIR = """
+    import zoo
+    from pydantic import Field
+    from zoo.models.config import ModelConfig
+    from zoo.models.model import Model
+
+    class PairConfig(ModelConfig):
+        backbone: zoo.Part = Field("acme/tiny")
+
+    class Pair(Model):
+        Config = PairConfig
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.backbone = zoo.build_backbone(config.backbone)
+"""
+
+
+def test_a_row_may_be_made_of_another_row_of_the_same_plugin(installed: Site) -> None:
+    made_of_tiny = CATALOG.replace("models=(", 'models=(ModelSpec(name="pair", factory="zoo_acme.pair:Pair"),')
+    files = {"__init__.py": "", "catalog.py": made_of_tiny, "tiny.py": MODEL, "pair.py": PAIR}
+    installed.plugin("acme", ..., files=files)
+    compiled = write_compiled("acme")
+    assert compiled.changed
+    assert {m.name: m.params for m in compiled.spec.models} == {"pair": 196, "tiny": 211, "wide": 419}
+    assert not write_compiled("acme").changed
+
+
+def test_a_manifest_stays_as_it_was_where_compiling_fails(project: Site) -> None:
+    path = write_compiled(where(project)).path
+    before = Path(path).read_bytes()
+    _edit(project, "src/zoo_acme/catalog.py", 'name="tiny"', 'name="other"')
+    _edit(project, "src/zoo_acme/tiny.py", "super().__init__(config)", "super().__init__(config); 1 / 0")
+    with pytest.raises(ManifestError, match="ZeroDivisionError"):
+        write_compiled(where(project))
+    assert Path(path).read_bytes() == before
+    Path(path).unlink()
+    with pytest.raises(ManifestError, match="ZeroDivisionError"):
+        write_compiled(where(project))
+    assert not Path(path).exists()

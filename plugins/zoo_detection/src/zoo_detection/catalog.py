@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from zoo.specs import PluginSpec
+from zoo_detection.rows.necks import NECKS
+from zoo_detection.rows.pyramids import PYRAMIDS
+from zoo_detection.rows.ssd import SSD
 
 PLUGIN = PluginSpec(
     namespace="detection",
     distribution="zoo-detection",
     summary="Object detectors, feature pyramids and evaluation in COCO's terms",
     requires=("torch", "torchvision", "zoo_cnn"),
+    hooks=("read_weights",),
+    models=(*NECKS, *PYRAMIDS, *SSD),
 )

@@ -14,6 +14,7 @@ from torch import Tensor
 from zoo.models.attention import with_attentions
 from zoo.models.classifier import Classifier, classification_losses
 from zoo.models.config import ModelConfig
+from zoo.models.load_report import report_of_parts
 from zoo.models.model import Backbone, Head
 from zoo.models.parts import Part, build_backbone, build_head
 
@@ -40,7 +41,8 @@ class ComposedClassifier(Classifier):
         self.head: Head = build_head(config.head, num_classes=config.num_classes)
         self.head.bind(self.backbone.channels, self.backbone.strides)
         self.input_spec = self.backbone.input_spec
-        self.provenance, self.load_report = self.backbone.provenance, self.backbone.load_report
+        self.provenance = self.backbone.provenance
+        self.load_report = report_of_parts(self.state_dict(), {"backbone": self.backbone, "head": self.head})
 
     @property
     def num_classes(self) -> int:

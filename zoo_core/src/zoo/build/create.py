@@ -224,7 +224,9 @@ def _build(
     published = weights if weights is not None and weights.name != OWN_FILE else None
     about = published or resolved.checkpoint  # what the catalogue says of these weights, or would of its own
     factory = load_factory(resolved.model.factory, resolved.plugin)
-    values = {**resolved.model.config, **(about.config if about else {}), **options}
+    theirs_too = weights is not None or resolved.named_checkpoint  # what trained weights need, fresh ones may not want
+    suited = _suited(about, options) if theirs_too else None
+    values = {**resolved.model.config, **(suited.config if suited else {}), **options}
     classes = options.get("num_classes")
     theirs = about.num_classes if about is not None else None
     if theirs is not None and "num_classes" in resolved.schema.get("properties", {}):

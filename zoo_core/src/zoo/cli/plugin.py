@@ -39,12 +39,10 @@ def run(arguments: Arguments) -> int:
 
 
 def _compile(where: str, full: bool) -> int:
-    from zoo.plugin.compile import compile_plugin, write_manifest
+    from zoo.plugin.compile import write_compiled
 
     with Progress(f"measuring the models of {where}"):
-        compiled = compile_plugin(where, full=full)
-    if compiled.changed:
-        write_manifest(compiled)
+        compiled = write_compiled(where, full=full)
     done = "written to" if compiled.changed else "unchanged in"
     print(f"{compiled.spec.distribution}: {_models(len(compiled.spec.models))} {done} {compiled.path}")
     return 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +59,35 @@ class LoadReport:
             more = f", … {len(keys) - 6} more" if len(keys) > 6 else ""
             lines.append(f"  {name} {len(keys)}: " + ", ".join(shown) + more)
         return "\n".join(lines)
+
+
+class Reporting(Protocol):
+    """A part that knows what loading did to it."""
+
+    load_report: LoadReport | None
+
+
+def report_of_parts(names: Iterable[str], parts: Mapping[str, Reporting]) -> LoadReport | None:
+    """One report for a model whose parts came with weights of their own; None where none of them did.
+
+    Args:
+        names: of all tensors of the model.
+        parts: by the name that their tensors' names begin with.
+    """
+    reports = {name: part.load_report for name, part in parts.items() if part.load_report is not None}
+    if not reports:
+        return None
+    loaded = tuple(f"{part}.{name}" for part, report in reports.items() for name in report.loaded)
+    adapted = {f"{part}.{n}": how for part, report in reports.items() for n, how in report.adapted.items()}
+    kept = tuple(f"{part}.{name}" for part, report in reports.items() for name in report.kept)
+    skipped = {name: why for report in reports.values() for name, why in report.skipped.items()}
+    there = {*loaded, *adapted, *kept}
+    return LoadReport(
+        source=", ".join(report.source for report in reports.values()),
+        format=", ".join(dict.fromkeys(report.format for report in reports.values())),
+        loaded=loaded,
+        adapted=adapted,
+        kept=kept,
+        skipped=skipped,
+        reinitialised={n: f"{n.partition('.')[0]} has no weights of its own" for n in names if n not in there},
+    )

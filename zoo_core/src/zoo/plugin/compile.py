@@ -46,13 +46,40 @@ class Compiled(NamedTuple):
     changed: bool
 
 
-def compile_plugin(target: str, *, full: bool = False) -> Compiled:
+def write_compiled(target: str, *, full: bool = False) -> Compiled:
+    """Compile a project and put its manifest in its place; what stood there stays where that fails.
+
+    A row may be made of other rows of the same plugin, by their names. So that these are found while it is built, the
+    rows are written before they are measured.
+    """
+    declared = compile_plugin(target, measured=False)
+    before = None
+    if declared.changed:
+        if os.path.isfile(declared.path):
+            with open(declared.path, encoding="utf-8", errors="replace", newline="") as stream:
+                before = stream.read()
+        write_manifest(declared)
+    try:
+        compiled = compile_plugin(target, full=full)
+    except BaseException:
+        if before is not None:
+            write_manifest(declared._replace(text=before))
+        elif declared.changed:
+            os.unlink(declared.path)
+        raise
+    if compiled.changed:
+        write_manifest(compiled)
+    return compiled._replace(changed=compiled.text != before if declared.changed else compiled.changed)
+
+
+def compile_plugin(target: str, *, full: bool = False, measured: bool = True) -> Compiled:
     """The manifest of a project, compared with the one on disk; nothing is written.
 
     Args:
         target: a project folder, a module such as `zoo_cnn.catalog`, or an installed namespace.
         full: measure every model again. Otherwise rows whose factory and config are as in the manifest on disk keep
             what was measured then.
+        measured: False leaves out what has not been measured yet.
     """
     project = find_project(target)
     text, previous = "", None
@@ -63,7 +90,7 @@ def compile_plugin(target: str, *, full: bool = False) -> Compiled:
             previous = None if full else manifest.read(project.manifest)
         except ManifestError:
             previous = None  # damaged or from another core: measured anew
-    spec = compile_catalog(target, previous)
+    spec = compile_catalog(target, previous, structure=measured)
     wanted = manifest.write(spec)
     return Compiled(spec, project.manifest, wanted, wanted != text)
 
@@ -107,8 +134,9 @@ def compile_catalog(target: str, previous: PluginSpec | None = None, *, structur
             raise ManifestError(f"{project.catalog} declares no PLUGIN = PluginSpec(…)", found=type(declared).__name__)
         validate(declared)
         record = PluginRecord(declared.namespace, declared.distribution, "", location=project.package)
-        measured = structure and getattr(module, "STRUCTURE", True)
-        earlier = {(m.kind, m.name): m for m in previous.models} if previous else {}
+        declares = not getattr(module, "STRUCTURE", True)
+        measured = structure and not declares
+        earlier = {(m.kind, m.name): m for m in previous.models} if previous and not declares else {}
         factories = {name: load_factory(name, record) for name in dict.fromkeys(m.factory for m in declared.models)}
         models = [
             _complete(model, factories[model.factory], earlier.get((model.kind, model.name)), measured)
@@ -161,12 +189,10 @@ def _complete(model: ModelSpec, factory: type[Component], earlier: ModelSpec | N
     _check_config(model.config, factory, where)
     for checkpoint in model.checkpoints:
         _check_checkpoint(checkpoint, model, factory, f"{where}, checkpoint {checkpoint.name!r}")
-    if not measured or is_composed(model):
+    known = earlier is not None and _same_code(model, earlier)
+    if is_composed(model) or not (measured or known):
         return model
-    if earlier is not None and _same_code(model, earlier):
-        facts = {name: getattr(earlier, name) for name in MEASURED}
-    else:
-        facts = _measure(model, factory, where)
+    facts = {name: getattr(earlier, name) for name in MEASURED} if known else _measure(model, factory, where)
     for name, found in facts.items():
         said = getattr(model, name)
         if said not in (None, (), found):

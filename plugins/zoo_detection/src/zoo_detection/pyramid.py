@@ -1,0 +1,200 @@
+"""A backbone and a neck under every detector here: one list of maps, fine to coarse.
+
+images (B, C, H, W) -> backbone's maps of stride >= min_stride -> neck -> L maps (B, D, H / s_l, W / s_l)
+
+B batch   C channels   H W the padded batch's sides   L levels   D width of every map
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import lcm
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from zoo.models.config import ModelConfig
+from zoo.models.detector import Detector, DetectorConfig, Pixels
+from zoo.models.load_report import report_of_parts
+from zoo.models.model import Backbone, Neck
+from zoo.models.parts import Part, build_backbone, build_neck
+from zoo.specs import InputSpec
+
+IMAGE_SIZE = (800, 1333)
+"""The shorter side of an image, and the most that the longer one may have: what COCO's detectors are compared at."""
+
+DIVISOR = 32
+
+Extra = Literal["pool", "conv", "conv_input"]
+
+
+class PyramidConfig(ModelConfig):
+    """Config of `Pyramid`."""
+
+    backbone: Part = Field("resnet50", description="a registered backbone's name, a mapping with options, or a module")
+    neck: Part | None = Field(
+        None, description="a registered neck's; None: fpn, or simple_pyramid where the backbone has one stride"
+    )
+    in_chans: int = Field(3, ge=1, le=4096, description="channels of the image, for a backbone given by name")
+    image_size: Pixels | tuple[Pixels, Pixels] | None = Field(None, description="the shorter and the longer side")
+    freeze_norm: bool = Field(False, description="the backbone's batch norms neither learn nor count, training or not")
+    norm_eps: float | None = Field(
+        None, ge=0, lt=1, description="of the backbone's batch norms; None: the backbone's own"
+    )
+    min_stride: int = Field(4, ge=1, description="of the finest map that the neck is given")
+    levels: int = Field(5, ge=1, le=16, description="maps that the neck gives")
+    extra: Extra = Field("pool", description="how a neck that can be told makes maps beyond the backbone's")
+
+
+class Pyramid(Backbone):
+    """A detector's backbone and neck, as a backbone of its own.
+
+    Attributes:
+        backbone: gives the maps. neck: mixes them. chosen: which of the backbone's maps it is given.
+    """
+
+    Config = PyramidConfig
+    config: PyramidConfig
+
+    def __init__(self, config: PyramidConfig) -> None:
+        super().__init__(config)
+        self.backbone = _sized_backbone(config)
+        strides = self.backbone.strides
+        # Of maps that are all finer the coarsest is taken: a neck says for itself whether it can do with that.
+        self.chosen = tuple(i for i, s in enumerate(strides) if s >= config.min_stride) or (len(strides) - 1,)
+        default = "fpn" if len({strides[i] for i in self.chosen}) > 1 else "simple_pyramid"
+        self.neck: Neck = build_neck(config.neck or default, levels=config.levels, extra=config.extra)
+        self.neck.bind([self.backbone.channels[i] for i in self.chosen], [strides[i] for i in self.chosen])
+        self.channels, self.strides = self.neck.channels, self.neck.strides
+        self.input_spec = fitted_input(self.backbone.input_spec, config.image_size)
+        self.load_report = report_of_parts(self.state_dict(), {"backbone": self.backbone, "neck": self.neck})
+        self.provenance = self.backbone.provenance
+        set_norms(self.backbone, config.norm_eps, frozen=config.freeze_norm)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps = self.backbone(images)
+        pyramid: list[Tensor] = self.neck([maps[i] for i in self.chosen])
+        return pyramid
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        keep_frozen(self.backbone, self.config.freeze_norm)
+        return self
+
+
+class PyramidDetectorConfig(DetectorConfig):
+    """What every detector on a pyramid may be told."""
+
+    backbone: Part = Field("resnet50", description="a registered backbone's name, a mapping with options, or a module")
+    neck: Part | None = Field(
+        None, description="a registered neck's; None: fpn, or simple_pyramid where the backbone has one stride"
+    )
+    freeze_norm: bool = Field(False, description="the backbone's batch norms neither learn nor count, training or not")
+    norm_eps: float | None = Field(
+        None, ge=0, lt=1, description="of the backbone's batch norms; None: the backbone's own"
+    )
+
+
+class PyramidDetector(Detector):
+    """Interface of detectors that look at a `Pyramid`. A family says which: `min_stride`, `levels`, `extra`.
+
+    Attributes:
+        backbone, neck: as in `Pyramid`, under the same state-dict names.
+        strides: of the maps.
+    """
+
+    Config = PyramidDetectorConfig
+    config: PyramidDetectorConfig
+    min_stride: ClassVar[int] = 4
+    levels: ClassVar[int] = 5
+    extra: ClassVar[Extra] = "pool"
+
+    def __init__(self, config: PyramidDetectorConfig) -> None:
+        super().__init__(config)
+        pyramid = Pyramid(self._pyramid_config(config))
+        self.backbone, self.neck, self._chosen = pyramid.backbone, pyramid.neck, pyramid.chosen
+        self.channels, self.strides = pyramid.channels, pyramid.strides
+        self.input_spec = pyramid.input_spec
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Images (B, C, H, W) → the pyramid's maps, fine to coarse."""
+        maps = self.backbone(images)
+        pyramid: list[Tensor] = self.neck([maps[i] for i in self._chosen])
+        return pyramid
+
+    def report_parts(self) -> None:
+        """Say which parts came with weights of their own. The last thing a family does when it is built."""
+        self.load_report = report_of_parts(self.state_dict(), {"backbone": self.backbone, "neck": self.neck})
+        self.provenance = self.backbone.provenance
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        keep_frozen(self.backbone, self.config.freeze_norm)
+        return self
+
+    @classmethod
+    def as_backbone(cls, config: PyramidDetectorConfig, out_indices: Sequence[int] | None = None) -> Backbone:
+        """The pyramid on its own, under the same state-dict names less the heads'."""
+        return Pyramid(cls._pyramid_config(config))
+
+    @classmethod
+    def _pyramid_config(cls, config: PyramidDetectorConfig) -> PyramidConfig:
+        return PyramidConfig(
+            backbone=config.backbone,
+            neck=config.neck,
+            in_chans=config.in_chans,
+            image_size=config.image_size,
+            freeze_norm=config.freeze_norm,
+            norm_eps=config.norm_eps,
+            min_stride=cls.min_stride,
+            levels=cls.levels,
+            extra=cls.extra,
+        )
+
+
+def fitted_input(backbone: InputSpec, image_size: int | tuple[int, int] | None) -> InputSpec:
+    """How images become a detector's input: fitted into `image_size`, normalised as the backbone is used to.
+
+    A backbone of a fixed size gets the image fitted into that, and padded to the whole of it.
+    """
+    size = image_size or (backbone.size if backbone.fixed_size else IMAGE_SIZE)
+    size = (size, size) if isinstance(size, int) else size
+    return InputSpec(
+        size=size,
+        resize="fit",
+        crop_pct=1.0,
+        antialias=False,
+        channels=backbone.channels,
+        channel_order=backbone.channel_order,
+        mean=backbone.mean,
+        std=backbone.std,
+        divisor=max(size) if backbone.fixed_size else lcm(DIVISOR, backbone.divisor),
+    )
+
+
+def set_norms(backbone: nn.Module, eps: float | None, *, frozen: bool) -> None:
+    """Another epsilon for the batch norms of a backbone, and whether their parameters are trained."""
+    for module in backbone.modules():
+        if isinstance(module, _BatchNorm):
+            module.eps = module.eps if eps is None else eps
+            module.requires_grad_(module.weight.requires_grad and not frozen)
+    keep_frozen(backbone, frozen)
+
+
+def keep_frozen(backbone: nn.Module, frozen: bool) -> None:
+    """Frozen batch norms stay in evaluation mode whatever mode the model is put in."""
+    if frozen:
+        for module in backbone.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+
+
+def _sized_backbone(config: PyramidConfig) -> Backbone:
+    """The backbone, built for `image_size` where it takes one size only."""
+    backbone = build_backbone(config.backbone, in_chans=config.in_chans)
+    if config.image_size is None or not backbone.input_spec.fixed_size or isinstance(config.backbone, nn.Module):
+        return backbone
+    side = config.image_size if isinstance(config.image_size, int) else max(config.image_size)
+    return build_backbone(config.backbone, in_chans=config.in_chans, img_size=side)
