@@ -160,7 +160,7 @@ class LabelSpace:
             background=data.get("background", "none"),
             outputs=tuple(_listed(data, "outputs", name)),
             slots=slots,
-            keypoints=tuple(_listed(data, "keypoints", name)),
+            keypoints=tuple(_listed(data, "keypoints", name, str)),
             skeleton=tuple(skeleton),
         )
 
