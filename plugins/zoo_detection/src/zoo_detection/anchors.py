@@ -141,7 +141,6 @@ class DefaultBoxes:
             )
         dtype = torch.promote_types(dtype, torch.float32)
         height, width = image_size
-        scale = torch.tensor([width, height], dtype=dtype, device=device)
         boxes = []
         for level, (h, w) in enumerate(map_sizes):
             rows, columns = (h, w) if self.steps is None else (height / self.steps[level], width / self.steps[level])
@@ -150,9 +149,10 @@ class DefaultBoxes:
                 (torch.arange(w, device=device) + 0.5) / columns,
                 indexing="ij",
             )
-            middles = torch.stack((x, y), dim=-1).view(-1, 1, 2).to(dtype)  # (h * w, 1, 2)
-            half = 0.5 * torch.tensor(self.shapes[level], dtype=dtype, device=device)  # (A, 2)
-            boxes.append(torch.cat(((middles - half) * scale, (middles + half) * scale), dim=-1).view(-1, 4))
+            x, y = x.to(dtype).reshape(-1, 1), y.to(dtype).reshape(-1, 1)  # (h * w, 1)
+            half_w, half_h = 0.5 * torch.tensor(self.shapes[level], dtype=dtype, device=device).T  # (A,)
+            corners = ((x - half_w) * width, (y - half_h) * height, (x + half_w) * width, (y + half_h) * height)
+            boxes.append(torch.stack(corners, dim=-1).view(-1, 4))
         return boxes
 
 
@@ -229,7 +229,7 @@ def _spread_centres(sides: Tensor, count: int, generator: torch.Generator | None
     chosen = torch.randint(len(sides), (1,), generator=generator)
     while len(chosen) < count:
         away = 1 - _same_centre_iou(sides, sides[chosen]).amax(dim=1)
-        chosen = torch.cat((chosen, torch.multinomial(away.clamp(min=0) ** 2, 1, generator=generator)))
+        chosen = torch.cat((chosen, torch.multinomial(away.clamp(min=1e-15) ** 2, 1, generator=generator)))
     return sides[chosen]
 
 

@@ -105,7 +105,11 @@ def clip_boxes(boxes: Tensor, sizes: Tensor | Sequence[int]) -> Tensor:
             boxes: (B, 2) for boxes (B, N, 4), (M, 2) for boxes (M, 4).
     """
     check_boxes(boxes)
-    sizes = torch.as_tensor(sizes, dtype=boxes.dtype, device=boxes.device)
+    if not isinstance(sizes, Tensor):
+        height, width = sizes  # may be symbolic: not made a tensor
+        x1, y1, x2, y2 = boxes.unbind(-1)
+        x1, x2 = x1.clamp(0, width), x2.clamp(0, width)
+        return torch.stack((x1, y1.clamp(0, height), x2, y2.clamp(0, height)), dim=-1)
     if sizes.shape[-1] != 2 or sizes.dim() > boxes.dim():
         raise InputError(
             "sizes do not fit the boxes",
@@ -113,7 +117,7 @@ def clip_boxes(boxes: Tensor, sizes: Tensor | Sequence[int]) -> Tensor:
             fix="sizes=(height, width), or one such row for each leading index of the boxes",
         )
     between = [1] * (boxes.dim() - sizes.dim())
-    limits = sizes.flip(-1).view(*sizes.shape[:-1], *between, 2)  # (..., 1, 2): width, height
+    limits = sizes.to(boxes).flip(-1).view(*sizes.shape[:-1], *between, 2)  # (..., 1, 2): width, height
     return torch.minimum(boxes.clamp(min=0), torch.cat((limits, limits), dim=-1))
 
 

@@ -93,7 +93,7 @@ def fcos_assign(anchors: Tensor, targets: Tensor, per_level: Sequence[int], *, r
 
 @torch.no_grad()
 def atss(anchors: Tensor, targets: Tensor, per_level: Sequence[int], *, nearest: int = 9) -> Tensor:
-    """Each target sets its own IoU threshold from the anchors near it. Zhang et al. 2020, arXiv:1912.02424, algorithm 1.
+    """Each target sets its own IoU threshold from the anchors near it. Zhang et al. 2020, arXiv:1912.02424.
 
     Of every level the `nearest` anchors by centre are the target's candidates; those are matched whose IoU is at least
     the mean plus the standard deviation of the candidates' IoUs and whose centre lies inside the target. An anchor that
