@@ -15,7 +15,19 @@ MOBILENETV3_PAPER = "https://arxiv.org/abs/1905.02244"
 _TORCHVISION_LICENSE = "The licence is that of torchvision's code; the weights are published without one of their own."
 
 
-def _backbone(name: str, factory: str, config: Mapping[str, Any], paper: str, summary: str) -> ModelSpec:
+def _stretched(side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
+    return InputSpec(size=(side, side), resize="stretch", crop_pct=1.0, antialias=False, mean=mean, std=std)
+
+
+HALF = (0.5, 0.5, 0.5)
+INPUT_SSD300 = _stretched(300, (0.48235, 0.45882, 0.40784), (1 / 255,) * 3)
+INPUT_SSDLITE320 = _stretched(320, HALF, HALF)
+INPUT_SSD_MOBILENETV2 = _stretched(300, HALF, HALF)
+
+
+def _backbone(
+    name: str, factory: str, config: Mapping[str, Any], input: InputSpec, paper: str, summary: str
+) -> ModelSpec:
     return ModelSpec(
         name=name,
         factory=f"zoo_detection.ssd_backbones:{factory}",
@@ -25,15 +37,24 @@ def _backbone(name: str, factory: str, config: Mapping[str, Any], paper: str, su
         summary=summary,
         family=factory,
         paper=paper,
+        input=input,
     )
 
 
 BACKBONES = (
-    _backbone("ssd_vgg16", "SSDVGG16", {}, SSD_PAPER, "VGG16 as SSD300 starts from it: conv4_3 and fc7 with holes"),
+    _backbone(
+        "ssd_vgg16",
+        "SSDVGG16",
+        {},
+        INPUT_SSD300,
+        SSD_PAPER,
+        "VGG16 as SSD300 starts from it: conv4_3 and fc7 with holes",
+    ),
     _backbone(
         "ssdlite_mobilenetv3_large",
         "SSDMobileNet",
         {"body": "v3_large", "reduced_tail": True},
+        INPUT_SSDLITE320,
         MOBILENETV3_PAPER,
         "MobileNetV3-Large as SSDLite320 starts from it, with half the last channels",
     ),
@@ -41,6 +62,7 @@ BACKBONES = (
         "ssd_mobilenetv2_tf",
         "SSDMobileNet",
         {"body": "v2", "same_padding": True},
+        INPUT_SSD_MOBILENETV2,
         MOBILENETV2_PAPER,
         "MobileNetV2 as TensorFlow's SSD starts from it, padded as TensorFlow pads",
     ),
@@ -56,16 +78,6 @@ EXTRAS = ModelSpec(
     tags=("neck",),
     paper=SSD_PAPER,
 )
-
-
-def _stretched(side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
-    return InputSpec(size=(side, side), resize="stretch", crop_pct=1.0, antialias=False, mean=mean, std=std)
-
-
-HALF = (0.5, 0.5, 0.5)
-INPUT_SSD300 = _stretched(300, (0.48235, 0.45882, 0.40784), (1 / 255,) * 3)
-INPUT_SSDLITE320 = _stretched(320, HALF, HALF)
-INPUT_SSD_MOBILENETV2 = _stretched(300, HALF, HALF)
 
 
 def _torchvision(file: str, enumeration: str, input: InputSpec, box_ap: float) -> CheckpointSpec:
