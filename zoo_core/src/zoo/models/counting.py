@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from zoo.models.model import evaluating
+from zoo.models.model import Model, evaluating
 from zoo.specs import InputSpec
 
 
@@ -24,7 +24,8 @@ def multiply_accumulates(model: nn.Module, spec: InputSpec) -> int:
         parameter.requires_grad_(False)
     try:
         with torch.device("meta"), torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
-            model(torch.empty(1, spec.channels, *spec.size))
+            images = torch.empty(1, spec.channels, *spec.size)
+            model.network(images) if isinstance(model, Model) else model(images)
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)

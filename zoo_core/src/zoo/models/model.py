@@ -127,6 +127,11 @@ class Model(Component):
     def forward(self, images: Tensor, targets: Any = None) -> dict[str, Any]:
         raise NotImplementedError(f"{type(self).__name__} does not say how it computes: define forward()")
 
+    def network(self, images: Tensor) -> Any:
+        """What `forward` computes of images (B, C, H, W) before values decide what is computed next: what a forward
+        pass costs is counted on this, on the meta device, where nothing has a value."""
+        return self(images)
+
     @classmethod
     def as_backbone(cls, config: Any, out_indices: Sequence[int] | None = None) -> Backbone:
         """The backbone of this configuration, with the same state-dict keys, so that one file serves both."""
