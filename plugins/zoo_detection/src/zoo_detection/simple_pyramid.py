@@ -72,7 +72,7 @@ class SimplePyramid(Neck):
                 fix='neck="fpn", "panet" or "bifpn"',
             )
         stride, width, levels = strides[-1], self.config.width, self.config.levels or 4
-        doublings = doublings_to(self.config.finest_stride, stride, channels[-1])
+        doublings = doublings_to(self.config.finest_stride, stride)
         powers = list(range(doublings, -2, -1))[:levels]  # scales 2 ** power
         self.stages = nn.ModuleList(Stage(power, channels[-1], width) for power in powers)
         self.extra_blocks = Subsample(levels - len(powers))
@@ -95,8 +95,8 @@ class Stage(nn.Module):
         layers: list[nn.Module] = []
         for i in range(power):
             layers += [Norm2d(channels), nn.GELU()] if i else []
-            layers += [nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)]
-            channels //= 2
+            layers += [nn.ConvTranspose2d(channels, fewer := max(1, channels // 2), 2, stride=2)]
+            channels = fewer
         if power < 0:
             layers = [nn.MaxPool2d(2, ceil_mode=True)]  # an odd last row or column is a pixel of its own
         self.scale = nn.Sequential(*layers)
@@ -108,9 +108,9 @@ class Stage(nn.Module):
         return level
 
 
-def doublings_to(finest: int, stride: int, channels: int) -> int:
-    """How often a map is enlarged twice to come nearest to a finest stride, whole, its channels halved each time."""
+def doublings_to(finest: int, stride: int) -> int:
+    """How often a map is enlarged twice to come nearest to a finest stride, a whole one."""
     wanted = max(0, round(math.log2(stride / finest)))
-    while stride % 2**wanted or channels % 2**wanted:
+    while stride % 2**wanted:
         wanted -= 1
     return wanted
