@@ -69,17 +69,17 @@ def match_classes(labels: LabelSpace | None, categories: Sequence[Category], *, 
     if {category.id for category in categories} == COCO_IDS == set(labels.source_ids):
         by_id = {class_id: int(source) for class_id, source in enumerate(labels.source_ids)}
         return _matching("coco ids", by_id, categories)
-    classes, wanted = _by_name(labels.names, "the model"), _by_name([c.name for c in categories], "the data")
-    exact = {name: number for number, name in enumerate(labels.names)}
+    exact = {name: class_id for class_id, name in enumerate(labels.names)}
+    folded = {_folded(name): class_id for class_id, name in reversed(list(enumerate(labels.names)))}
     found: dict[int, int] = {}
-    for name, number in wanted.items():
-        category = categories[number]
-        class_id = exact.get(category.name, classes.get(name))
+    for category in categories:
+        class_id = exact.get(category.name, folded.get(_folded(category.name)))
+        if class_id is None:
+            continue
         if class_id in found:
             both = ", ".join(repr(c.name) for c in categories if c.id in (found[class_id], category.id))
             raise LabelError(f"two classes of the data are {labels.names[class_id]!r} to the model", found=both)
-        if class_id is not None:
-            found[class_id] = category.id
+        found[class_id] = category.id
     if not found:
         raise LabelError(
             f"label space {labels.name!r} and the data have no class in common",
@@ -99,17 +99,6 @@ def _matching(how: str, category_of: Mapping[int, int], categories: Sequence[Cat
         evaluated=tuple(category for category in ordered if category.id in known),
         not_known=tuple(category for category in ordered if category.id not in known),
     )
-
-
-def _by_name(names: Sequence[str], whose: str) -> dict[str, int]:
-    """Folded name → place. Names that differ in case only cannot be told apart, and are left to be matched exactly."""
-    places: dict[str, int] = {}
-    for number, name in enumerate(names):
-        folded = _folded(name)
-        if folded in places and names[places[folded]] == name:
-            raise LabelError(f"{whose} has the class {name!r} twice")
-        places.setdefault(folded, number)
-    return places
 
 
 def _folded(name: str) -> str:

@@ -135,7 +135,7 @@ def _opened(path: str) -> Mapping[str, Any]:
 def _categories(content: Mapping[str, Any], path: str) -> list[Category]:
     """Roboflow writes a heading with no objects, which may have the name of a class: of two, the used one stays."""
     found = [category(record) for record in records(content, "categories", path)]
-    used = {one.get("category_id") for one in content.get("annotations") or () if isinstance(one, Mapping)}
+    used = {record.whole("category_id") for record in records(content, "annotations", path)}
     by_name: dict[str, Category] = {}
     for one in found:
         other = by_name.get(one.name)

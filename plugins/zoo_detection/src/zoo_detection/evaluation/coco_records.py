@@ -34,7 +34,7 @@ class Record:
     def whole(self, name: str) -> int:
         """A field that is a whole number."""
         value = self.fields.get(name)
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 1 << 53:
             raise self.wrong(f"`{name}` is not a whole number", repr(value))
         return value
 

@@ -133,9 +133,11 @@ def _files(folder: str, annotations: str, split: str | None) -> tuple[str, list[
 
 
 def _stems(path: str) -> list[str]:
+    """The names in a list; none in a list of one class, in which each is followed by 1, 0 or -1."""
     with open(path, encoding="utf-8", errors="replace") as stream:
-        lines = [line.split() for line in stream if line.strip()]
-    return [line[0] for line in lines] if all(len(line) == 1 for line in lines) else []
+        lines = [line.strip() for line in stream if line.strip()]
+    of_one_class = all(len(line.split()) == 2 and line.split()[1] in ("1", "0", "-1") for line in lines)
+    return [] if of_one_class else lines
 
 
 def _read(path: str, folder: str) -> VocFile:
