@@ -65,7 +65,8 @@ class Pyramid(Backbone):
         # Of maps that are all finer the coarsest is taken: a neck says for itself whether it can do with that.
         self.chosen = tuple(i for i, s in enumerate(strides) if s >= config.min_stride) or (len(strides) - 1,)
         default = "fpn" if len({strides[i] for i in self.chosen}) > 1 else "simple_pyramid"
-        self.neck: Neck = build_neck(config.neck or default, levels=config.levels, extra=config.extra)
+        wanted = {"levels": config.levels, "extra": config.extra, "finest_stride": config.min_stride}
+        self.neck: Neck = build_neck(config.neck or default, **wanted)
         self.neck.bind([self.backbone.channels[i] for i in self.chosen], [strides[i] for i in self.chosen])
         self.channels, self.strides = self.neck.channels, self.neck.strides
         self.input_spec = fitted_input(self.backbone.input_spec, config.image_size)
