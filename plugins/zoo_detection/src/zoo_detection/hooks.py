@@ -1,15 +1,23 @@
-"""What zoo-detection adds beside models: it reads the weights inside TensorFlow's frozen graphs."""
+"""What zoo-detection adds beside models: `zoo eval`, and the weights inside TensorFlow's frozen graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zoo.plugin.hooks import ReadWeights, hookimpl
+from zoo.plugin.hookspecs import CliCommand, CliCommands
+from zoo_detection.evaluation import eval_command
 from zoo_detection.tensorflow_graphs import is_frozen_graph, read_frozen_graph
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@hookimpl
+def cli_commands(event: CliCommands) -> Sequence[CliCommand]:
+    """`eval`."""
+    return (CliCommand("eval", eval_command.SUMMARY, eval_command.run, eval_command.COMMAND),)
 
 
 @hookimpl
