@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from zoo.plugin.hooks import ReadWeights, hookimpl
 from zoo.plugin.hookspecs import CliCommand, CliCommands
 from zoo_detection.evaluation import eval_command
-from zoo_detection.tensorflow_graphs import is_frozen_graph, read_frozen_graph
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,4 +27,6 @@ def read_weights(event: ReadWeights) -> Mapping[str, Tensor] | None:
         MissingDependencyError: tensorboard, which knows the format, is not installed.
         FormatError: damaged, or a graph without weights.
     """
+    from zoo_detection.tensorflow_graphs import is_frozen_graph, read_frozen_graph  # imports torch, `zoo help` does not
+
     return read_frozen_graph(event.path) if is_frozen_graph(event.path) else None

@@ -8,15 +8,18 @@ that more follow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def encode_masks(masks: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
     """Masks (N, H, W) bool → N run lengths, compressed, as pycocotools writes them."""
+    import numpy as np
+
     if not len(masks):
         return []
     codec = codec_of_masks()
