@@ -111,6 +111,24 @@ def pad_detections(
     return (*(_rows(values, kept, fill) for values, fill in ((boxes, 0), (scores, 0), (labels, -1))), kept)
 
 
+def best_of_groups(scores: Tensor, groups: Tensor, count: int, most: int) -> Tensor:
+    """Indices (n,) int64 of the `most` best of each group, group by group, best first.
+
+    Args:
+        scores: (M,); M may be 0.
+        groups: (M,) int64 in [0, count).
+        count: of the groups; may be symbolic.
+        most: candidates a group may have.
+    """
+    best = _best_first(scores)
+    order = best[_smallest_first(groups[best])]
+    of_group = groups[order]
+    members = torch.zeros(count, dtype=torch.int64, device=groups.device)
+    members = members.scatter_add(0, of_group, torch.ones_like(of_group))
+    rank = torch.arange(len(order), device=order.device) - (members.cumsum(0) - members)[of_group]
+    return order[rank < most]
+
+
 def _rows(values: Tensor, kept: Tensor, fill: int) -> Tensor:
     # The padding row comes first, so that -1 + 1 finds it and M may be 0.
     padding = torch.full((1, *values.shape[1:]), fill, dtype=values.dtype, device=values.device)
@@ -202,6 +220,12 @@ def _best_first(scores: Tensor) -> Tensor:
     if _exporting():
         return torch.sort(scores, descending=True).indices
     return torch.sort(scores, descending=True, stable=True).indices
+
+
+def _smallest_first(groups: Tensor) -> Tensor:
+    if _exporting():
+        return torch.sort(groups).indices
+    return torch.sort(groups, stable=True).indices
 
 
 def _exporting() -> bool:
