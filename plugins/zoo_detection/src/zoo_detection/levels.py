@@ -109,7 +109,7 @@ def check_bind(neck: Neck, channels: Sequence[int], strides: Sequence[int]) -> N
         )
     if not channels or len(channels) != len(strides) or min(*channels, *strides) < 1:
         raise OptionError(
-            f"a {name} is bound to maps with channels and strides, one of each a map",
+            f"{name} is bound to maps with channels and strides, one of each a map",
             asked=f"channels={tuple(channels)}, strides={tuple(strides)}",
             fix="neck.bind(backbone.channels, backbone.strides)",
         )
@@ -120,14 +120,14 @@ def check_steps(neck: Neck, strides: Sequence[int], steps: tuple[int, ...]) -> N
     name, found = type(neck).__name__, f"strides {tuple(strides)}"
     if 1 not in steps and len(set(strides)) == 1:
         raise OptionError(
-            f"a {name} merges maps of several strides, and this backbone gives one stride only",
+            f"{name} merges maps of several strides, and this backbone gives one stride only",
             found=found,
-            fix='neck="simple_pyramid", which makes the others, or more of the backbone\'s maps',
+            fix='neck="simple_pyramid"',
         )
     if any(b not in [a * step for step in steps] for a, b in pairwise(strides)):
         wanted = "twice" if steps == (2,) else f"{', '.join(map(str, steps[:-1]))} or {steps[-1]} times"
         raise OptionError(
-            f"a {name} takes maps fine to coarse, each stride {wanted} the one before",
+            f"{name} takes maps fine to coarse, each stride {wanted} the one before",
             found=found,
             fix="out_indices=… of the backbone, to leave out what does not fit, or another backbone",
         )
@@ -138,7 +138,7 @@ def extra_levels(neck: Neck, levels: int | None, incoming: int) -> int:
     wanted = incoming if levels is None else levels
     if wanted < incoming:
         raise OptionError(
-            f"a {type(neck).__name__} gives every map that comes in, and {incoming} do",
+            f"{type(neck).__name__} gives every map that comes in, and {incoming} do",
             asked=f"levels={wanted}",
             fix=f"levels={incoming}, or out_indices=… of the backbone for fewer maps",
         )

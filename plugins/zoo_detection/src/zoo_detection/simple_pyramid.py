@@ -67,9 +67,9 @@ class SimplePyramid(Neck):
         check_bind(self, channels, strides)
         if len(set(strides)) > 1:
             raise OptionError(
-                "a SimplePyramid makes all levels from one map; this backbone gives several strides by itself",
+                "SimplePyramid makes all levels from one map; this backbone gives several strides by itself",
                 found=f"strides {tuple(strides)}",
-                fix='neck="fpn", "panet" or "bifpn"',
+                fix='neck="fpn"',
             )
         stride, width, levels = strides[-1], self.config.width, self.config.levels or 4
         doublings = doublings_to(self.config.finest_stride, stride)
