@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from zoo.errors import CheckpointError
+from zoo.errors import CheckpointError, LabelError
 from zoo.models.labels import LabelSpace
-from zoo.models.results import Result
+from zoo.models.results import Result, Row
 
 if TYPE_CHECKING:
+    import pandas
+    import supervision
+
     from zoo.models.preprocessing import Frame
+
+MOST_SHOWN = 20
+"""Objects that `print` names; a picture of a crowd has hundreds."""
 
 
 class Detected(NamedTuple):
@@ -107,7 +114,10 @@ class Detections(Result):
 
     def __getitem__(self, rows: int | slice | Tensor | list[int]) -> Self:
         """Some of the objects, by place, slice, mask (N,) or list of places."""
-        places = torch.arange(len(self))[[rows] if isinstance(rows, int) else rows]
+        chosen = rows if isinstance(rows, slice | Tensor) else torch.tensor([rows] if isinstance(rows, int) else rows)
+        if isinstance(chosen, Tensor) and not chosen.numel():
+            chosen = chosen.long()  # an empty list is one of floats
+        places = torch.arange(len(self))[chosen]
         return replace(
             self,
             boxes=self.boxes[places],
@@ -118,3 +128,105 @@ class Detections(Result):
             keypoints=None if self.keypoints is None else self.keypoints[places],
             embeddings=None if self.embeddings is None else self.embeddings[places],
         )
+
+    def of(self, *classes: str | int) -> Self:
+        """The objects of some classes, by name or class id: `detections.of("person", "dog")`.
+
+        Raises:
+            LabelError: a class that the label space does not have.
+        """
+        ids = [self._id_of(one) for one in classes]
+        return self[torch.isin(self.ids, torch.tensor(ids, dtype=torch.int64))]
+
+    def above(self, score: float) -> Self:
+        """The objects that score more than this."""
+        return self[self.scores > score]
+
+    @property
+    def point_names(self) -> tuple[str, ...]:
+        """The names of an object's keypoints, `point 3` where they have none; empty without keypoints."""
+        if self.keypoints is None:
+            return ()
+        count = self.keypoints.shape[1]
+        if self.labels is not None and len(self.labels.keypoints) == count:
+            return self.labels.keypoints
+        return tuple(f"point {i}" for i in range(count))
+
+    @property
+    def rows(self) -> list[Row]:
+        """Name, score and box of every object, best first; the box in whole pixels."""
+        sides = [[str(round(side)) for side in one.box] for one in self]
+        wide = max((len(side) for box in sides for side in box), default=0)
+        return [
+            Row(one.name, one.score, " ".join(side.rjust(wide) for side in box))
+            for one, box in zip(self, sides, strict=True)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types: `objects`, each with id, name, score and box, and what else the task has: a `mask` in the
+        run-length code of COCO, `keypoints` by name, each x, y and the network's score, an `embedding`."""
+        from zoo.models.rle import encode_rle
+
+        objects = []
+        for row, one in enumerate(self):
+            entry: dict[str, Any] = {**one._asdict(), "box": list(one.box)}
+            if self.masks is not None:
+                entry["mask"] = encode_rle(self.masks[row])
+            if self.keypoints is not None:
+                entry["keypoints"] = dict(zip(self.point_names, self.keypoints[row].tolist(), strict=True))
+            if self.embeddings is not None:
+                entry["embedding"] = self.embeddings[row].tolist()
+            objects.append(entry)
+        return super().to_dict() | {"objects": objects}
+
+    def to_coco(self, *, image_id: int | str) -> list[dict[str, Any]]:
+        """COCO's result records of this image, one an object: `image_id`, `category_id` (the data set's own id where
+        the label space knows it), `bbox` (x, y, width, height), `score`, `segmentation` in run-length code,
+        `keypoints`."""
+        from zoo.models.detection_formats import coco_records
+
+        return coco_records(self, image_id)
+
+    def to_supervision(self) -> supervision.Detections:
+        """`supervision.Detections`, the names, keypoints and embeddings in their data.
+
+        Raises:
+            MissingDependencyError: supervision is not installed.
+        """
+        from zoo.models.detection_formats import as_supervision
+
+        return as_supervision(self)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """A row an object: `source name id score x1 y1 x2 y2`, and three columns a keypoint.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        from zoo.models.detection_formats import as_dataframe
+
+        return as_dataframe(self)
+
+    def __repr__(self) -> str:
+        count = f"{len(self) or 'no'} object{'' if len(self) == 1 else 's'}"
+        names = max((len(name) for name in self.names[:MOST_SHOWN]), default=0)
+        lines = [f"{self.source or 'image'} ({self.size[1]} x {self.size[0]}): {count}"]
+        lines += [f"  {row.share:7.2%}  {row.name:<{names}}  {row.detail}" for row in self.rows[:MOST_SHOWN]]
+        if len(self) > MOST_SHOWN:
+            lines.append(f"  … and {len(self) - MOST_SHOWN} more")
+        return "\n".join(lines)
+
+    def _id_of(self, one: str | int) -> int:
+        if not isinstance(one, str):
+            return int(one)
+        if self.labels is not None:
+            return self.labels.id_of(one)
+        number = one.removeprefix("class ")
+        if not number.isdecimal():
+            raise LabelError("these classes have no names", asked=one, fix="detections.of(17), by class id")
+        return int(number)
+
+    def _draw(self, photo: Image.Image) -> Image.Image:
+        from zoo.models.box_plots import draw_detections
+
+        return draw_detections(photo, self)

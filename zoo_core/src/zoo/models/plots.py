@@ -11,12 +11,12 @@ _SMALLEST = 480  # pixels of the longer side below which a photo is enlarged
 _PANEL, _TEXT, _BAR, _TRACK = (24, 26, 31), (240, 240, 240), (86, 156, 214), (52, 56, 64)
 _MOST_ROWS = 10
 
-_Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_ranking(photo: Image.Image, ranking: Sequence[tuple[str, float]]) -> Image.Image:
     """The photo above a panel with a bar for each (name, probability), best first."""
-    photo = _enlarged(photo)
+    photo = enlarged(photo)
     size = max(16, max(photo.size) // 32)
     width = max(photo.width, 24 * size)
     rows = ranking[:_MOST_ROWS]
@@ -29,7 +29,7 @@ def draw_ranking(photo: Image.Image, ranking: Sequence[tuple[str, float]]) -> Im
     start, end = round(width * 0.55), round(width - margin - number - size / 2)
     for row, (name, probability) in enumerate(rows):
         middle = photo.height + margin / 2 + (row + 0.5) * line
-        text = _shortened(draw, name, font, start - 2 * margin)
+        text = shortened(draw, name, font, start - 2 * margin)
         draw.text((margin, middle), text, _TEXT, font, anchor="lm")
         bar = (start, middle - size * 0.3, end, middle + size * 0.3)
         draw.rectangle(bar, _TRACK)
@@ -38,7 +38,8 @@ def draw_ranking(photo: Image.Image, ranking: Sequence[tuple[str, float]]) -> Im
     return canvas
 
 
-def _enlarged(photo: Image.Image) -> Image.Image:
+def enlarged(photo: Image.Image) -> Image.Image:
+    """The photo itself, or a larger copy of one that is too small to write on."""
     factor = _SMALLEST / max(photo.size)
     if factor <= 1:
         return photo
@@ -46,7 +47,8 @@ def _enlarged(photo: Image.Image) -> Image.Image:
     return photo.resize((size[0], size[1]), Image.Resampling.BICUBIC)
 
 
-def _shortened(draw: ImageDraw.ImageDraw, text: str, font: _Font, room: float) -> str:
+def shortened(draw: ImageDraw.ImageDraw, text: str, font: Font, room: float) -> str:
+    """As much of the text as `room` pixels hold, an ellipsis behind what is cut."""
     if draw.textlength(text, font=font) <= room:
         return text
     while text and draw.textlength(text + "…", font=font) > room:

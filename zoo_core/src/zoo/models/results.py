@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from zoo.models.preprocessing import Frame
 
 
+class Row(NamedTuple):
+    """One line of a result as a person reads it: what it is, how sure the model is (0 to 1), and what else there is."""
+
+    name: str
+    share: float
+    detail: str = ""
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
     """Base of all results.
@@ -32,6 +40,11 @@ class Result:
     source: str
     size: tuple[int, int]
     frame: Frame | None = field(default=None, compare=False)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The result for people, a line each, best first; empty where nothing was found."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it reads: define rows")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -116,6 +129,11 @@ class Classification(Result):
     def top(self) -> list[Ranked]:
         """(id, name, probability) of every class kept, best first."""
         return [Ranked(*row) for row in zip(self.ids, self.names, self.probabilities, strict=True)]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Name and probability of every class kept, best first."""
+        return [Row(row.name, row.probability) for row in self.top]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
