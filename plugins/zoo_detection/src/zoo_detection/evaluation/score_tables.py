@@ -54,11 +54,16 @@ def _print_averages(scores: DetectionScores) -> None:
 
 
 def _print_classes(kind: str, scores: KindScores) -> None:
+    """The classes that there are objects of; of the others there is no score to show."""
     rows = [(f"CLASS ({kind})", "AP", "AP50", "AP75", "OBJECTS", "DETECTIONS")]
+    absent = [one for one in scores.per_class.values() if not one.objects]
     for name, one in scores.per_class.items():
-        counts = (str(one.objects), str(one.detections))
-        rows.append((name, _shown(one.ap), _shown(one.ap50), _shown(one.ap75), *counts))
+        if one.objects:
+            counts = (str(one.objects), str(one.detections))
+            rows.append((name, _shown(one.ap), _shown(one.ap50), _shown(one.ap75), *counts))
     table(rows, right=range(1, 6), indent="  ", whole=True)
+    if absent:
+        print(f"  and {len(absent)} without objects here, {sum(one.detections for one in absent)} detections of them")
 
 
 def _shown(score: Score) -> str:
