@@ -129,7 +129,7 @@ def check_steps(neck: Neck, strides: Sequence[int], steps: tuple[int, ...]) -> N
         raise OptionError(
             f"{name} takes maps fine to coarse, each stride {wanted} the one before",
             found=found,
-            fix="out_indices=… of the backbone, to leave out what does not fit, or another backbone",
+            fix='backbone={"name": "…", "out_indices": (-1,)}, neck="simple_pyramid"',
         )
 
 
