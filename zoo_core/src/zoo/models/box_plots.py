@@ -57,7 +57,7 @@ def draw_detections(photo: Image.Image, detections: Detections) -> Image.Image:
     boxes = [_pixels(box, canvas.size) for box in corners.tolist()]
     draw = ImageDraw.Draw(canvas)
     for box, colour in reversed(list(zip(boxes, colours, strict=True))):
-        draw.rectangle(box, outline=colour, width=min(strokes.line, max(1, min(box[2] - box[0], box[3] - box[1]) // 6)))
+        _draw_frame(draw, box, colour, strokes.line)
     if detections.keypoints is not None:
         skeleton = detections.labels.skeleton if detections.labels is not None else ()
         for points, colour in zip(detections.keypoints.double().tolist(), colours, strict=True):
@@ -83,6 +83,15 @@ def _tinted(canvas: Image.Image, masks: np.ndarray, colours: Sequence[Colour]) -
         tint = pixels[mask] * (1 - MASK_OPACITY) + np.array(colour) * MASK_OPACITY
         pixels[mask] = tint.round().astype(np.uint8)
     return Image.fromarray(pixels)
+
+
+def _draw_frame(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: Colour, line: int) -> None:
+    """A frame on the inside of a box, thinner where the box is small."""
+    short = min(box[2] - box[0], box[3] - box[1]) + 1
+    if short < 3:  # nothing is inside, and Pillow would draw such a frame too large
+        draw.rectangle(box, colour)
+    else:
+        draw.rectangle(box, outline=colour, width=min(line, max(1, short // 6)))
 
 
 def _draw_points(
