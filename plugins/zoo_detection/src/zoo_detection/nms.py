@@ -36,9 +36,9 @@ def keep_best(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -
     """
     boxes, scores = at_least_float32(boxes), at_least_float32(scores)
     if _exporting():
-        return nms(_apart(boxes, groups), scores.to(boxes.dtype), threshold)
+        return _keep_best_on_a_grid(boxes, scores.to(boxes.dtype), groups, threshold)
     if boxes.device.type != "cpu":
-        return nms(_apart(boxes.double(), groups), scores.double(), threshold)
+        return _keep_best_on_a_grid(boxes.double(), scores.double(), groups, threshold)
     return _keep_best_by_group(boxes, scores, groups, threshold)
 
 
@@ -138,7 +138,7 @@ def _rows(values: Tensor, kept: Tensor, fill: int) -> Tensor:
 def _keep_best_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     best = _best_first(scores)
     by_group, rows, columns, sizes = _grouped(groups[best])
-    boxes, scores = boxes[best[by_group]], scores[best[by_group]]
+    boxes, scores = boxes[best[by_group]], scores[best[by_group]].to(boxes.dtype)
     kept = torch.ones_like(rows, dtype=torch.bool)  # a group of one keeps it
     ends = sizes.cumsum(0)
     for row in torch.where(sizes > SMALL_GROUP)[0].tolist():
@@ -193,7 +193,7 @@ def _one_after_another(
         best, index = waiting.max(dim=1, keepdim=True)  # (G, 1)
         if not bool((best > lowest).any()):
             break
-        settled.scatter_(1, index, best)
+        settled.scatter_(1, index, torch.maximum(best, settled.gather(1, index)))  # a group that is done points at 0
         factors = decay(overlap(padded.gather(1, index[..., None].expand(-1, -1, 4)), padded).squeeze(1))
         waiting = (waiting * factors).scatter(1, index, 0)
     found = torch.empty_like(waiting[rows, columns]).scatter(0, members, settled[rows, columns])  # (M,)
@@ -232,18 +232,20 @@ def _exporting() -> bool:
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
-def _apart(boxes: Tensor, groups: Tensor) -> Tensor:
-    """The boxes (M, 4), each group moved to a cell of its own, where it meets no other.
+def _keep_best_on_a_grid(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """One NMS over all groups, each moved to a cell of its own, where it meets no other.
 
     The cells make a square around the origin and not a line: G groups of boxes S wide reach to S * sqrt(G) / 2 instead
     of S * G, so that float32 keeps its digits.
     """
-    zero = boxes.new_zeros(1)  # so that there is a largest value of no boxes
-    edges = torch.cat((zero, boxes.flatten()))
-    cell = (edges.max() - edges.min()).ceil() + 1
-    columns = (torch.cat((groups.new_zeros(1), groups)).max() + 1).to(boxes.dtype).sqrt().ceil()
-    place = groups.to(boxes.dtype)
-    row = torch.floor((place + 0.5) / columns)  # half a step from a whole number: never rounded to a wrong one
+    # Two points, which suppress nothing, stand last: there is a largest coordinate of no boxes, and the program that
+    # torchvision's NMS is exported to, which takes for granted that two boxes are kept, is right about it.
+    boxes = torch.cat((boxes, boxes.new_zeros(2, 4)))
+    scores = torch.cat((scores, scores.new_full((2,), -torch.inf)))
+    places = torch.cat((groups, groups.new_zeros(2))).to(boxes.dtype)
+    cell = (boxes.max() - boxes.min()).ceil() + 1
+    columns = (places.max() + 1).sqrt().ceil()
+    row = torch.floor((places + 0.5) / columns)  # half a step from a whole number: never rounded to a wrong one
     middle = torch.floor(columns / 2)
-    offsets = torch.stack((place - row * columns - middle, row - middle), dim=1) * cell  # (M, 2)
-    return boxes + torch.cat((offsets, offsets), dim=1)
+    offsets = torch.stack((places - row * columns - middle, row - middle), dim=1) * cell  # (M, 2)
+    return nms(boxes + torch.cat((offsets, offsets), dim=1), scores, threshold)[:-2]
