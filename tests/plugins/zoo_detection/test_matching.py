@@ -152,7 +152,7 @@ def test_no_targets_leave_every_anchor_background_and_no_anchors_nothing() -> No
 
 
 def test_thresholds_in_the_wrong_order_are_refused() -> None:
-    with pytest.raises(InputError, match="low=0.6, high=0.5"):
+    with pytest.raises(InputError, match=r"low=0\.6, high=0\.5"):
         max_iou(torch.zeros(1, 1), 0.5, 0.6)
 
 
@@ -169,7 +169,7 @@ def test_the_sampler_draws_what_torchvisions_draws(labels: list[int], batch_size
     torch.manual_seed(0)
     ours = [
         sample_balanced(found, batch_size, share) for _ in range(2)
-    ]  # the second image goes on where the first ends
+    ]  # one draw after another
     for image in range(2):
         for kind in range(2):
             assert torch.equal(ours[image][kind], theirs[kind][image].bool())
