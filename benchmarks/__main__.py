@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.checkpointing import checkpointing
 from benchmarks.creating import creating
+from benchmarks.detection import detection
 from benchmarks.inference import inference
 from benchmarks.listing import against_peers, at_scale
 from benchmarks.measuring import Table, machine
@@ -20,6 +21,7 @@ PARTS = {
     "store": storing,
     "checkpoints": checkpointing,
     "registry": registry,
+    "detection": detection,
     "inference": lambda quick: [inference(quick)],
 }
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
