@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from zoo.models.preprocessing import Preprocessor as Preprocessor
     from zoo.models.provenance import Provenance as Provenance
     from zoo.models.results import Classification as Classification
+    from zoo.models.slicing import predict_sliced as predict_sliced
     from zoo.refs import Ref as Ref
     from zoo.specs import (
         CheckpointSpec as CheckpointSpec,
@@ -146,6 +147,7 @@ _HOMES = {
     "load_checkpoint": "zoo.checkpoints.training.loading",
     "load_pretrained": "zoo.build.pretrained",
     "plugins": "zoo.catalog.queries",
+    "predict_sliced": "zoo.models.slicing",
     "recommend": "zoo.catalog.recommend",
     "recorded_attention": "zoo.models.attention",
     "register_model": "zoo.versions.registry",

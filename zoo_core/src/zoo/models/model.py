@@ -6,7 +6,7 @@ B batch   C channels   H W the image's height and width   D width of an embeddin
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from numbers import Integral
@@ -157,7 +157,7 @@ class Model(Component):
 
     def predict(
         self,
-        inputs: ImageInput | Sequence[ImageInput],
+        inputs: ImageInput | Iterable[ImageInput],
         *,
         channels: str = "rgb",
         batch_size: int = 8,
