@@ -19,7 +19,7 @@ import zoo
 from zoo.models.detections import Detections
 from zoo.models.detector import Detector
 
-SMALL = {"num_classes": len(CLASSES), "backbone": "mobilenetv3_small", "img_size": SIDE}
+SMALL = {"num_classes": len(CLASSES), "backbone": "mobilenetv3_small", "img_size": (SIDE, SIDE)}
 
 
 class Case(NamedTuple):
@@ -36,6 +36,7 @@ class Case(NamedTuple):
     entropy: tuple[str, ...] = ()
 
 
+NARROW = {"name": "fpn", "width": 64}
 SSD_HALVES = {"name": "ssd_extras", "widths": (64,), "strides": (2,)}  # maps of stride 8, 16 and 32
 SSD_BOXES = {"scales": (0.15, 0.25, 0.45, 0.7), "ratios": ((2,),) * 3, "steps": None, "min_stride": 8}
 
@@ -48,6 +49,16 @@ CASES = {
         steps=150,
         rate=3e-3,
     ),
+}
+CASES |= {
+    "retinanet": Case(
+        "retinanet_r50_fpn",
+        {"neck": NARROW, "head": {"name": "detection_head", "depth": 2}},
+        steps=120,
+        rate=2e-3,
+    ),
+    "retinanet_v2": Case("retinanet_r50_fpn_v2", {"neck": NARROW | {"extra": "conv_input"}}, steps=80, rate=2e-3),
+    "fcos": Case("fcos_r50_fpn", {"neck": NARROW}, steps=80, rate=2e-3, entropy=("loss_centreness",)),
 }
 QUICK = ("ssd300",)
 
