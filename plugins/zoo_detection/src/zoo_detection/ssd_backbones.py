@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2, mobilenet_v3_large, vgg16
+from torchvision.models import mobilenet_v2, mobilenet_v3_large
+from torchvision.models.vgg import cfgs, make_layers
 
 from zoo.models.config import ModelConfig
 from zoo.models.model import Backbone
@@ -43,7 +44,7 @@ class SSDVGG16(Backbone):
 
     def __init__(self, config: SSDVGG16Config) -> None:
         super().__init__(config)
-        layers = vgg16(weights=None).features
+        layers = make_layers(cfgs["D"], batch_norm=False)  # VGG16
         pools = [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
         layers[pools[2]].ceil_mode = True  # 75 pixels become 38, as in the paper
         layers[0] = _first(layers[0], config.in_chans)
@@ -54,6 +55,10 @@ class SSDVGG16(Backbone):
             nn.Conv2d(1024, 1024, 1),
             nn.ReLU(inplace=True),
         )
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
         start_uniform(full)
         self.features = nn.ModuleList(
             [nn.Sequential(*layers[: pools[3]]), nn.Sequential(*layers[pools[3] : pools[4]], full)]
