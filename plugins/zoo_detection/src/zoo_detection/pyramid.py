@@ -8,7 +8,6 @@ B batch   C channels   H W the padded batch's sides   L levels   D width of ever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import lcm
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field
@@ -26,6 +25,7 @@ IMAGE_SIZE = (800, 1333)
 """The shorter side of an image, and the most that the longer one may have: what COCO's detectors are compared at."""
 
 DIVISOR = 32
+"""Sides of a batch are multiples of it, or else of what the backbone takes: patches of 14 stay patches of 14."""
 
 Extra = Literal["pool", "conv", "conv_input"]
 
@@ -162,6 +162,7 @@ def fitted_input(backbone: InputSpec, image_size: int | tuple[int, int] | None) 
     """
     size = image_size or (backbone.size if backbone.fixed_size else IMAGE_SIZE)
     size = (size, size) if isinstance(size, int) else size
+    divisor = backbone.divisor if DIVISOR % backbone.divisor else DIVISOR
     return InputSpec(
         size=size,
         resize="fit",
@@ -171,7 +172,7 @@ def fitted_input(backbone: InputSpec, image_size: int | tuple[int, int] | None) 
         channel_order=backbone.channel_order,
         mean=backbone.mean,
         std=backbone.std,
-        divisor=max(size) if backbone.fixed_size else lcm(DIVISOR, backbone.divisor),
+        divisor=max(size) if backbone.fixed_size else divisor,
     )
 
 
