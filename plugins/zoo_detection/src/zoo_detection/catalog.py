@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from zoo.specs import PluginSpec
+from zoo_detection.rows.dense import DENSE
 from zoo_detection.rows.necks import NECKS
 from zoo_detection.rows.pyramids import PYRAMIDS
+from zoo_detection.rows.rcnn import RCNN
 from zoo_detection.rows.ssd import SSD
 
 PLUGIN = PluginSpec(
@@ -12,6 +14,6 @@ PLUGIN = PluginSpec(
     distribution="zoo-detection",
     summary="Object detectors, feature pyramids and evaluation in COCO's terms",
     requires=("torch", "torchvision", "zoo_cnn"),
-    hooks=("read_weights",),
-    models=(*NECKS, *PYRAMIDS, *SSD),
+    hooks=("cli_commands", "read_weights"),
+    models=(*NECKS, *PYRAMIDS, *DENSE, *RCNN, *SSD),
 )

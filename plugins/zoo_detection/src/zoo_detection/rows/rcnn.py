@@ -51,12 +51,12 @@ def _checkpoint(
         num_classes=1 if labels == "coco_person" else 90,
         input=input,
         config=config,
-        trained_on=("coco-2017",),
+        trained_on=("coco/train2017",),
         metrics=tuple(
             Metric(
                 name=metric,
                 value=value,
-                dataset="coco-2017/val",
+                dataset="coco/val2017",
                 conditions={"image_size": list(input.size), "max_detections": 100},
                 source="https://docs.pytorch.org/vision/stable/models.html",
             )

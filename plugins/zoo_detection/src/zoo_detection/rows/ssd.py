@@ -89,12 +89,12 @@ def _torchvision(file: str, enumeration: str, input: InputSpec, box_ap: float) -
         labels="coco_90",
         num_classes=90,
         input=input,
-        trained_on=("coco-2017",),
+        trained_on=("coco/train2017",),
         metrics=(
             Metric(
                 name="box_ap",
                 value=box_ap,
-                dataset="coco-2017/val",
+                dataset="coco/val2017",
                 conditions={"image_size": list(input.size)},
                 source="https://docs.pytorch.org/vision/stable/models.html",
             ),
@@ -114,7 +114,7 @@ _FROZEN_GRAPH = CheckpointSpec(
     labels="coco_90",
     num_classes=90,
     input=INPUT_SSD_MOBILENETV2,
-    trained_on=("coco-2017",),
+    trained_on=("coco/train2017",),
     metrics=(
         Metric(
             name="box_ap",
