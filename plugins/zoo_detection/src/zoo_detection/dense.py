@@ -187,7 +187,7 @@ class DenseHead(Head):
         raise NotImplementedError(f"{type(self).__name__} does not say where it looks: define anchors()")
 
     def scores(self, raw: Mapping[str, Tensor]) -> Tensor:
-        """Scores (B, N, K) in [0, 1], float32, of what `forward` gave."""
+        """Scores (B, N, K) in [0, 1], at least float32, of what `forward` gave."""
         raise NotImplementedError(f"{type(self).__name__} does not say how sure it is: define scores()")
 
     def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
@@ -211,8 +211,9 @@ class DenseHead(Head):
 
 def tower(channels: int, depth: int, norm: bool, *, bias: bool) -> nn.Sequential:
     """`depth` blocks of a 3x3 convolution, group norm or none, and a ReLU."""
-    # torchvision has 32 groups, and widths that they divide.
-    layer = partial(nn.GroupNorm, math.gcd(32, channels)) if norm else None
+    groups = math.gcd(32, channels)  # torchvision has 32, and 256 channels
+    groups = max(1, groups // 2) if groups == channels else groups  # one value has no deviation
+    layer = partial(nn.GroupNorm, groups) if norm else None
     return nn.Sequential(
         *(Conv2dNormActivation(channels, channels, norm_layer=layer, bias=bias) for _ in range(depth))
     ).apply(start)

@@ -23,6 +23,7 @@ from zoo.models.parts import Part
 from zoo.models.targets import Target
 from zoo_detection.anchors import GridAnchors
 from zoo_detection.box_coding import DistanceCoder
+from zoo_detection.boxes import at_least_float32
 from zoo_detection.dense import (
     DenseDetector,
     DenseDetectorConfig,
@@ -97,7 +98,8 @@ class FCOSHead(DenseHead):
         return self.grid(images, maps)
 
     def scores(self, raw: Mapping[str, Tensor]) -> Tensor:
-        return (raw["logits"].float().sigmoid() * raw["centreness"].float().sigmoid()).sqrt()
+        logits, centreness = at_least_float32(raw["logits"]), at_least_float32(raw["centreness"])
+        return (logits.sigmoid() * centreness.sigmoid()).sqrt()
 
     def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
         return CODER.decode(codes, anchors)
@@ -113,7 +115,7 @@ class FCOSHead(DenseHead):
         wanted = torch.zeros_like(raw["logits"])
         wanted[images, places, labels] = 1.0
         told = CODER.decode(raw["boxes"][images, places], cells[places])
-        centreness = raw["centreness"][images, places, 0].float()
+        centreness = at_least_float32(raw["centreness"][images, places, 0])
         central = centreness_of(CODER.encode(boxes, cells[places]))
         normalizer = max(1, len(places))
         return {

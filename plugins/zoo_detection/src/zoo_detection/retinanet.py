@@ -22,7 +22,7 @@ from zoo.errors import OptionError
 from zoo.models.targets import Target
 from zoo_detection.anchors import GridAnchors
 from zoo_detection.box_coding import BoxCoder
-from zoo_detection.boxes import iou
+from zoo_detection.boxes import at_least_float32, iou
 from zoo_detection.dense import (
     DenseDetector,
     DenseDetectorConfig,
@@ -107,7 +107,7 @@ class DetectionHead(DenseHead):
         return self.grid(images, maps)
 
     def scores(self, raw: Mapping[str, Tensor]) -> Tensor:
-        return raw["logits"].float().sigmoid()
+        return at_least_float32(raw["logits"]).sigmoid()
 
     def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
         return CODER.decode(codes, anchors)
@@ -115,7 +115,7 @@ class DetectionHead(DenseHead):
     def losses(
         self, raw: Mapping[str, Tensor], anchors: Sequence[Tensor], targets: Sequence[Target]
     ) -> dict[str, Tensor]:
-        rows = zip(raw["logits"].float(), raw["boxes"].float(), targets, strict=True)
+        rows = zip(raw["logits"], raw["boxes"], targets, strict=True)
         losses = [self._losses_of_one(logits, codes, anchors, target) for logits, codes, target in rows]
         of_classes, of_boxes = zip(*losses, strict=True)
         return {
