@@ -72,6 +72,7 @@ COCO_DAMAGE = {
     "polygon of NaN": (put(*OUTLINE, [[1, 2, 3, 4, 5, float("nan")]]), "`segmentation` has what is no finite"),
     "outline a word": (put(*OUTLINE, "here"), "neither polygons nor run lengths"),
     "runs too short": (put(*OUTLINE, {"size": [20, 30], "counts": [5, 5]}), "annotation 0 .*do not fill the image"),
+    "runs of another image": (put(*OUTLINE, {"size": [30, 20], "counts": [600]}), "annotation 0 .*of another size"),
     "runs backwards": (put(*OUTLINE, {"size": [2, 2], "counts": [5, -1]}), "do not fill the image"),
     "runs compressed, damaged": (put(*OUTLINE, {"size": [20, 30], "counts": "o"}), "annotation 0 .*end within"),
     "runs without a size": (put(*OUTLINE, {"counts": [600]}), "`segmentation.size` is not a list of 2 numbers"),

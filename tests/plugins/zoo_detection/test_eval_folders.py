@@ -13,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from zoo.errors import InputError
 from zoo_detection.evaluation import DetectionData, read_data
+from zoo_detection.evaluation.yolo_format import label_file
 
 NAMES = ("dog", "Fahrrad & Kind", "traffic light")
 EXAMPLES = settings(max_examples=20, derandomize=True, deadline=None, database=None)
@@ -259,6 +260,19 @@ def test_yolos_classes_without_names_have_numbers(tmp_path: Path) -> None:
     data = read_data(tmp_path)
     assert not data.named
     assert [(c.id, c.name) for c in data.categories] == [(0, "0"), (1, "1"), (2, "2")]
+
+
+@pytest.mark.parametrize(
+    ("image", "labels"),
+    [
+        ("set/images/val/a.jpg", "set/labels/val/a.txt"),
+        ("images/old/images/a.b.jpg", "images/old/labels/a.b.txt"),
+        ("images.jpg", "images.txt"),
+        ("photos/a.png", "photos/a.txt"),
+    ],
+)
+def test_labels_are_where_the_last_images_of_the_path_would_be_labels(image: str, labels: str) -> None:
+    assert label_file(image) == labels
 
 
 def test_two_formats_in_a_folder_are_an_error_that_says_what_to_pass(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from zoo.errors import InputError
+from zoo.errors import InputError, MissingDependencyError
 from zoo_detection.evaluation import AnnotatedImage, Annotation, Category, KindScores, measure
 from zoo_detection.evaluation.coco_measure import FoundObjects
 from zoo_detection.evaluation.run_lengths import check_counts, counts_of, encode_masks
@@ -281,6 +283,38 @@ def test_keypoints_that_are_not_cocos_need_their_sigmas() -> None:
     assert (narrow.ap or 0) < (wide.ap or 0)
     with pytest.raises(InputError, match="5 keypoints"):
         measure("keypoints", images, found, CATEGORIES, sigmas=[0.1, 0.2])
+
+
+def test_keypoints_of_another_number_than_the_datas_are_refused() -> None:
+    images, _, _ = random_scene(2, points=5)
+    _, found, _ = random_scene(2)
+    with pytest.raises(InputError, match="the data has 5 keypoints an object, and the model finds 17"):
+        measure("keypoints", images, found, CATEGORIES, sigmas=[0.1])
+
+
+def test_an_object_without_keypoints_is_one_with_none_labelled() -> None:
+    images, found, _ = random_scene(3)
+    unlabelled = tuple((0.0, 0.0, 0.0) for _ in range(POINTS))
+    without = [every_other(image, None) for image in images]
+    zeros = [every_other(image, unlabelled) for image in images]
+    one, other = (measure("keypoints", which, found, CATEGORIES) for which in (without, zeros))
+    assert one.to_dict() == other.to_dict()
+    assert one.ignored > 0
+
+
+def every_other(image: AnnotatedImage, keypoints: Any) -> AnnotatedImage:
+    objects = tuple(replace(o, keypoints=keypoints) if i % 2 else o for i, o in enumerate(image.objects))
+    return replace(image, objects=objects)
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
+def test_without_the_library_it_is_said_what_to_install(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, found, _ = random_scene(3)
+    for name in ("faster_coco_eval", "faster_coco_eval.core"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError) as caught:
+        measure(kind, images, found, CATEGORIES)
+    assert caught.value.fix == 'pip install "zoo-detection[eval]"'
 
 
 def test_a_mask_is_not_measured_against_an_object_without_an_outline() -> None:

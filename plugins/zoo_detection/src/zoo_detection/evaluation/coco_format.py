@@ -68,7 +68,7 @@ def read_coco(folder: str, split: str | None = None, *, keypoints: bool = False)
     content = _opened(file.path)
     categories = _categories(content, file.path)
     images = _images(content, file, folder)
-    objects = _objects(content, file.path, {image.id for image in images}, {c.id: c for c in categories})
+    objects = _objects(content, file.path, {image.id: image.size for image in images}, {c.id: c for c in categories})
     return DetectionData(
         format="coco",
         folder=folder,
@@ -169,12 +169,19 @@ def _place_of(names: Sequence[str], file: CocoFile, folder: str) -> str:
 
 
 def _objects(
-    content: Mapping[str, Any], path: str, image_ids: set[int], categories: Mapping[int, Category]
+    content: Mapping[str, Any],
+    path: str,
+    sizes: Mapping[int, tuple[int, int] | None],
+    categories: Mapping[int, Category],
 ) -> dict[int, list[Annotation]]:
+    """Image id → its objects, in the order of the file."""
     objects: dict[int, list[Annotation]] = {}
     for record in records(content, "annotations", path):
         image_id = record.whole("image_id")
-        if image_id not in image_ids:
+        if image_id not in sizes:
             raise record.wrong("it is of an image that is not in the list", f"image_id {image_id}")
-        objects.setdefault(image_id, []).append(annotation(record, categories))
+        one = annotation(record, categories)
+        if isinstance(one.segmentation, Mapping) and tuple(one.segmentation["size"]) != sizes[image_id]:
+            raise record.wrong("its outline is of another size than its image", f"{one.segmentation['size']}")
+        objects.setdefault(image_id, []).append(one)
     return objects

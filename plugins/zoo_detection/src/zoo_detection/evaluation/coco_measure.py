@@ -68,8 +68,9 @@ def measure(
     if kind not in KINDS:
         raise OptionError("what is measured is boxes, masks or keypoints", asked=kind, found=", ".join(KINDS))
     chosen = {category.id for category in categories}
+    points = _number_of_points(images, found) if kind == "keypoints" else 0
     truths = [
-        _truth(kind, image, one, number)
+        _truth(kind, image, one, number, points)
         for number, (image, one) in enumerate(((i, o) for i in images for o in i.objects if o.category_id in chosen), 1)
     ]
     answers = _numbered(
@@ -83,12 +84,12 @@ def measure(
     )
     frames = [{"id": i.id, "height": (i.size or (1, 1))[0], "width": (i.size or (1, 1))[1]} for i in images]
     precision, recall = _accumulated(
-        KINDS[kind], frames, truths, answers, sorted(chosen), limits, _sigmas(kind, truths, sigmas)
+        KINDS[kind], frames, truths, answers, sorted(chosen), limits, _sigmas(kind, points, sigmas)
     )
     return _summary(kind, precision, recall, truths, answers, categories, limits)
 
 
-def _truth(kind: str, image: AnnotatedImage, one: Annotation, number: int) -> dict[str, Any]:
+def _truth(kind: str, image: AnnotatedImage, one: Annotation, number: int, points: int) -> dict[str, Any]:
     """One object as faster-coco-eval reads it; its ids count from 1, for 0 says `not matched` there."""
     truth: dict[str, Any] = {
         "id": number,
@@ -101,10 +102,10 @@ def _truth(kind: str, image: AnnotatedImage, one: Annotation, number: int) -> di
     if kind == "masks":
         if one.segmentation is None:
             raise InputError(f"{image.path}: an object has no outline, and masks are measured", fix="--kind boxes")
-        polygons = isinstance(one.segmentation, tuple)
-        truth["segmentation"] = [list(p) for p in one.segmentation] if polygons else dict(one.segmentation)
+        outline = one.segmentation
+        truth["segmentation"] = [list(p) for p in outline] if isinstance(outline, tuple) else dict(outline)
     if kind == "keypoints":
-        truth["keypoints"] = [value for point in one.keypoints or () for value in point]
+        truth["keypoints"] = [value for point in one.keypoints or ((0.0, 0.0, 0.0),) * points for value in point]
         truth["num_keypoints"] = one.labelled_keypoints
     return truth
 
@@ -139,14 +140,24 @@ def _numbered(answers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [answer | {"id": number} for number, answer in enumerate(answers, start=1)]
 
 
-def _sigmas(kind: str, truths: Sequence[Mapping[str, Any]], sigmas: Sequence[float] | None) -> list[float] | None:
-    """One for each keypoint of the data. A single one stands for all of them."""
+def _number_of_points(images: Sequence[AnnotatedImage], found: Mapping[int, FoundObjects]) -> int:
+    """How many keypoints an object has, in the data and in what was found. Raises `InputError` unless they agree."""
+    of_data = {len(one.keypoints) for image in images for one in image.objects if one.keypoints}
+    of_model = {one.keypoints.shape[1] for one in found.values() if one.keypoints is not None and len(one.scores)}
+    if len(of_data) > 1:
+        raise InputError("objects have different numbers of keypoints", found=", ".join(map(str, sorted(of_data))))
+    if of_data and of_model - of_data:
+        raise InputError(
+            f"the data has {of_data.pop()} keypoints an object, and the model finds {of_model.pop()}",
+            fix="--kind boxes",
+        )
+    return next(iter(of_data | of_model), len(COCO_SIGMAS))
+
+
+def _sigmas(kind: str, count: int, sigmas: Sequence[float] | None) -> list[float] | None:
+    """One for each of so many keypoints. A single one stands for all of them."""
     if kind != "keypoints":
         return None
-    counts = {len(truth["keypoints"]) // 3 for truth in truths} - {0}
-    if len(counts) > 1:
-        raise InputError("objects have different numbers of keypoints", found=", ".join(map(str, sorted(counts))))
-    count = counts.pop() if counts else len(COCO_SIGMAS)
     if sigmas is None and count == len(COCO_SIGMAS):
         return list(COCO_SIGMAS)
     if sigmas is None or len(sigmas) not in (1, count) or not all(0 < sigma < 10 for sigma in sigmas):

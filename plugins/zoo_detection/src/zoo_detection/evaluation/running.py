@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from zoo_detection.evaluation.coco_measure import KINDS, FoundObjects, measure
 from zoo_detection.evaluation.data_folder import read_data
 from zoo_detection.evaluation.labelled_images import AnnotatedImage, DetectionData
 from zoo_detection.evaluation.run_lengths import codec_of_masks, encode_masks
-from zoo_detection.evaluation.scores import DetectionScores
+from zoo_detection.evaluation.scores import DetectionScores, KindScores
 
 KEYPOINT_DETECTIONS = 20
 """The most persons in an image whose keypoints count, as in COCO."""
@@ -86,14 +86,7 @@ def evaluate(
             progress(done, len(data.images))
     collected.refuse_broken(len(data.images))
     measured = {
-        kind: measure(
-            kind,
-            data.images,
-            collected.found,
-            classes.evaluated,
-            max_detections=min(KEYPOINT_DETECTIONS, max_detections) if kind == "keypoints" else max_detections,
-            sigmas=sigmas,
-        )
+        kind: _measured(kind, data, collected.found, classes, max_detections, sigmas)
         for kind in collected.kinds(kinds, data)
     }
     return DetectionScores(
@@ -113,6 +106,18 @@ def evaluate(
         },
         versions=_versions(),
     )
+
+
+def _measured(
+    kind: str,
+    data: DetectionData,
+    found: Mapping[int, FoundObjects],
+    classes: ClassMatching,
+    max_detections: int,
+    sigmas: Sequence[float] | None,
+) -> KindScores:
+    most = min(KEYPOINT_DETECTIONS, max_detections) if kind == "keypoints" else max_detections
+    return measure(kind, data.images, found, classes.evaluated, max_detections=most, sigmas=sigmas)
 
 
 def about_data(data: DetectionData) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def read_yolo(folder: str, split: str | None = None) -> DetectionData:
     images = []
     for number, path in enumerate(sorted(paths), start=1):
         size = upright_size(path)
-        found = tuple(_annotation(line, len(categories), size, points) for line in lines.get(path, ()))
-        images.append(AnnotatedImage(number, path, size, found))
+        objects = tuple(_annotation(line, len(categories), size, points) for line in lines.get(path, ()))
+        images.append(AnnotatedImage(number, path, size, objects))
     return DetectionData(
         format="yolo",
         folder=folder,
