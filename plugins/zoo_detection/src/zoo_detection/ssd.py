@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 from torchvision.ops.misc import Conv2dNormActivation
 
-import zoo
 from zoo.checkpoints.keymap import StateMap
 from zoo.errors import OptionError
 from zoo.models.detector import Detector, DetectorConfig, Pixels, Selection, whole_sizes
@@ -36,7 +35,6 @@ from zoo_detection.boxes import clip_boxes
 from zoo_detection.nms import keep_best, pad_detections
 from zoo_detection.pyramid import Pyramid, keep_frozen
 from zoo_detection.ssd_backbones import NORM, start_normal, start_uniform
-from zoo_detection.ssd_extras import GIVEN
 from zoo_detection.ssd_keys import published_keys
 
 Shapes = Sequence[Sequence[tuple[float, float]]]
@@ -47,7 +45,7 @@ CODER = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
 class SSDConfig(DetectorConfig):
     """Config of `SSD`. By default it is the paper's SSD300."""
 
-    backbone: Part = Field("ssd_vgg16", description="network whose maps are the first two levels")
+    backbone: Part = Field("ssd_vgg16", description="network whose maps are the first levels")
     neck: Part = Field(
         {"name": "ssd_extras", "block": "plain", "widths": (512, 256, 256, 256), "strides": (2, 2, 1, 1)},
         description="what makes the further levels",
@@ -86,7 +84,7 @@ class SSDConfig(DetectorConfig):
 
 
 class SSD(Detector):
-    """Two maps of a backbone, a neck that makes the further ones, and a pair of convolutions on each.
+    """The maps of a backbone, a neck that makes the further ones, and a pair of convolutions on each.
 
     `raw` holds `boxes` (B, N, 4), corrections of the default boxes, and `logits` (B, N, K + 1), background first.
     `embeddings` (B, K, D) are averages over the box on the map whose stride is nearest to 16.
@@ -113,7 +111,7 @@ class SSD(Detector):
     def as_backbone(cls, config: SSDConfig, out_indices: Sequence[int] | None = None) -> Pyramid:
         """Backbone and neck on their own, under the same state-dict names."""
         return Pyramid(
-            backbone=_giving_two_maps(config.backbone, config.min_stride),
+            backbone=config.backbone,
             neck=config.neck,
             in_chans=config.in_chans,
             image_size=config.image_size,
@@ -259,17 +257,6 @@ def first_of_groups(scores: Tensor, groups: Tensor, count: int, most: int) -> Te
     )
     rank = torch.arange(len(order), device=order.device) - (members.cumsum(0) - members)[groups[order]]
     return order[rank < most]
-
-
-def _giving_two_maps(part: Any, min_stride: int) -> Any:
-    """A backbone given by name, told to leave out what lies behind its first two maps of that stride or more."""
-    name = part.get("name") if isinstance(part, Mapping) else part
-    if not isinstance(name, str) or "://" in name or (isinstance(part, Mapping) and "out_indices" in part):
-        return part
-    suited = [i for i, stride in enumerate(zoo.info(name).model.strides) if stride >= min_stride]
-    if len(suited) <= GIVEN:
-        return part
-    return {**(part if isinstance(part, Mapping) else {"name": part}), "out_indices": suited[:GIVEN]}
 
 
 def _stretched(backbone: InputSpec, image_size: int | tuple[int, int] | None) -> InputSpec:

@@ -16,14 +16,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torchvision.ops.misc import Conv2dNormActivation
 
-from zoo.errors import OptionError
+from zoo.errors import InputError, OptionError
 from zoo.models.config import ModelConfig
 from zoo.models.model import Neck
 from zoo_detection.same_padding import pad_as_tensorflow
 from zoo_detection.ssd_backbones import NORM, start_normal, start_uniform
 
-GIVEN = 2
-"""Maps that are the backbone's own."""
+USUAL = 2
+"""Maps that the backbones of the published networks give."""
 
 
 class SSDExtrasConfig(ModelConfig):
@@ -40,7 +40,10 @@ class SSDExtrasConfig(ModelConfig):
 
 
 class SSDExtras(Neck):
-    """The two finest maps as they come, and a further one a block, each made of the one before."""
+    """The maps as they come, and a further one a block, each made of the one before.
+
+    Blocks are left out from the front where more than two maps come, so that the coarsest map stays the same.
+    """
 
     Config = SSDExtrasConfig
 
@@ -54,21 +57,26 @@ class SSDExtras(Neck):
             )
 
     def bind(self, channels: Sequence[int], strides: Sequence[int]) -> None:
-        channels, strides = channels[:GIVEN], strides[:GIVEN]
-        widths, config = (channels[-1], *self.config.widths), self.config
+        config = self.config
+        first = min(max(len(channels) - USUAL, 0), len(config.widths))
+        widths, self._steps = (channels[-1], *config.widths[first:]), config.strides[first:]
         make = _plain if config.block == "plain" else _separable
-        self.blocks = nn.ModuleList(
-            make(narrow, wide, stride) for narrow, wide, stride in zip(widths, widths[1:], config.strides, strict=False)
-        )
+        self.blocks = nn.ModuleList(make(n, w, s) for n, w, s in zip(widths, widths[1:], self._steps, strict=False))
         (start_uniform if config.block == "plain" else start_normal)(self.blocks)
         if config.same_padding:
             pad_as_tensorflow(self.blocks)
-        self.channels = (*channels, *config.widths)
-        self.strides = (*strides, *list(accumulate(config.strides, mul, initial=strides[-1]))[1:])
+        self.channels = (*channels, *widths[1:])
+        self.strides = (*strides, *list(accumulate(self._steps, mul, initial=strides[-1]))[1:])
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        maps = maps[:GIVEN]
-        for block in self.blocks:
+        maps = list(maps)
+        for block, stride in zip(self.blocks, self._steps, strict=True):
+            if stride == 1 and min(maps[-1].shape[2:]) < 3:
+                raise InputError(
+                    "the image is too small for the last of SSD's maps",
+                    found=f"{maps[-1].shape[2]} x {maps[-1].shape[3]} cells, of which the next block takes two",
+                    fix="a larger img_size",
+                )
             maps.append(block(maps[-1]))
         return maps
 
