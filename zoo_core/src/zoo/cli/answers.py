@@ -12,7 +12,7 @@ from zoo.cli.terminal import clean, columns, is_terminal, padded, styled
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
-    from zoo.models.results import Classification
+    from zoo.models.results import Result
 
 BAR = 24  # columns that a probability of one takes
 
@@ -31,7 +31,7 @@ class Answers:
         self._entries: list[dict[str, Any]] = []
         self._tables = 0
 
-    def add(self, source: Source, outcome: Classification | ZooError, saved: str | None) -> None:
+    def add(self, source: Source, outcome: Result | ZooError, saved: str | None) -> None:
         """One photo's answer, or why there is none; `saved` is where its picture was written."""
         entry: dict[str, Any] = {"source": source.shown, "model": self.model}
         if isinstance(outcome, ZooError):
@@ -57,8 +57,12 @@ class Answers:
             print(json.dumps(self._entries, indent=2, ensure_ascii=False))
 
 
-def _print_table(answer: Classification) -> None:
-    names = max(columns(clean(name)) for name in answer.names)
-    for _, name, probability in answer.top:
-        bar = styled("━" * round(probability * BAR), "cyan") if is_terminal(sys.stdout) else ""
-        print(f"  {padded(clean(name), names)}  {probability:6.1%}  {bar}".rstrip())
+def _print_table(answer: Result) -> None:
+    rows = [(clean(name), share, clean(detail)) for name, share, detail in answer.rows]
+    if not rows:
+        print(styled("  nothing found", "dim"))
+    names = max((columns(name) for name, _, _ in rows), default=0)
+    for name, share, detail in rows:
+        bar = styled("━" * round(share * BAR), "cyan") if is_terminal(sys.stdout) else ""
+        parts = (padded(name, names), f"{share:6.1%}", detail, bar)
+        print("  " + "  ".join(part for part in parts if part))

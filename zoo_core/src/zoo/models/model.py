@@ -155,6 +155,11 @@ class Model(Component):
             f"{type(self).__name__} says nothing about results", fix="subclass a task base, such as zoo.Classifier"
         )
 
+    @classmethod
+    def predict_options(cls) -> tuple[str, ...]:
+        """What `predict` may be asked for, by name: the options of `infer` and of `postprocess`."""
+        return tuple({**_options_of(cls.infer), **_options_of(cls.postprocess)})
+
     def predict(
         self,
         inputs: ImageInput | Iterable[ImageInput],
@@ -178,7 +183,7 @@ class Model(Component):
         from zoo.models.images import iter_images
         from zoo.models.preprocessing import Preprocessor
 
-        of_infer, of_postprocess = _options_of(self.infer), _options_of(self.postprocess)
+        of_infer, of_postprocess = _options_of(type(self).infer), _options_of(type(self).postprocess)
         for name in thresholds:
             if name not in {*of_infer, *of_postprocess}:
                 raise unknown_option(name, {**of_infer, **of_postprocess}, f"{type(self).__name__}.predict()")
@@ -257,8 +262,8 @@ class Head(Component):
 
 
 def _options_of(method: Callable[..., Any]) -> dict[str, Any]:
-    """The parameters of `infer` or `postprocess` behind their first two."""
-    return dict(list(inspect.signature(method).parameters.items())[2:])
+    """The parameters of `infer` or `postprocess` behind `self` and what they work on."""
+    return dict(list(inspect.signature(method).parameters.items())[3:])
 
 
 @contextmanager
