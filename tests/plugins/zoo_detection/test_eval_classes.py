@@ -81,8 +81,10 @@ def test_a_model_without_names_has_the_datas_classes_in_order() -> None:
 def test_no_class_in_common_is_refused_with_both_sides() -> None:
     with pytest.raises(LabelError, match="no class in common") as caught:
         match_classes(SPACE, named("tree", "house"))
-    assert caught.value.asked == "tree, house"
-    assert caught.value.found == "cat, Dog, traffic light"
+    assert caught.value.found == "in the data 'tree', 'house'; in the model 'cat', 'Dog', 'traffic light'"
+    with pytest.raises(LabelError) as caught:
+        match_classes(label_space("coco"), named("tree"))
+    assert str(caught.value.found).endswith("'bus' and 74 more")
 
 
 def test_two_classes_of_the_data_are_not_one_of_the_model() -> None:

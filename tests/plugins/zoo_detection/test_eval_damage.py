@@ -191,9 +191,11 @@ def test_a_damaged_file_of_voc_is_named(tmp_path: Path, case: str) -> None:
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     write_yolo(tmp_path, SOUND, NAMES)
     (tmp_path / "images" / "val" / "b.png").write_bytes(b"\x89PNG no more")
-    with pytest.raises(InputError, match="not an image") as caught:
+    with pytest.raises(InputError, match=r"b\.png: not an image"):
         read_data(tmp_path)
-    assert str(caught.value.asked).endswith("b.png")
+    (tmp_path / "images" / "val" / "b.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"b\.png: the file is empty"):
+        read_data(tmp_path)
 
 
 def test_the_size_of_a_turned_photo_is_that_of_the_upright_one(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +83,7 @@ def match_classes(labels: LabelSpace | None, categories: Sequence[Category], *, 
     if not found:
         raise LabelError(
             f"label space {labels.name!r} and the data have no class in common",
-            asked=", ".join(category.name for category in categories[:8]),
-            found=", ".join(labels.names[:8]) + (" …" if len(labels) > 8 else ""),
+            found=f"in the data {_some(c.name for c in categories)}; in the model {_some(labels.names)}",
             fix="a model trained on these classes; or the model's names in the data",
         )
     return _matching("names", found, categories)
@@ -99,6 +98,11 @@ def _matching(how: str, category_of: Mapping[int, int], categories: Sequence[Cat
         evaluated=tuple(category for category in ordered if category.id in known),
         not_known=tuple(category for category in ordered if category.id not in known),
     )
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
 
 
 def _folded(name: str) -> str:

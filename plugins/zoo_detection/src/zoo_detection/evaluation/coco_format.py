@@ -104,7 +104,7 @@ def _has_annotations(path: str) -> bool:
 
 def _chosen(files: Sequence[CocoFile], split: str | None, folder: str, keypoints: bool) -> CocoFile:
     if not files:
-        raise InputError("no file of COCO annotations in this folder", asked=folder, found=f"looked for {LOOKED_FOR}")
+        raise InputError(f"{folder}: no file of COCO annotations in this folder", found=f"looked for {LOOKED_FOR}")
     named = [file for file in files if file.stem == split]
     if not named:
         chosen = chosen_split([file.split for file in files], split, folder)

@@ -52,10 +52,10 @@ def format_of(path: str) -> DataFormat:
     if os.path.isfile(path):
         suffix = os.path.splitext(path)[1].lower()
         if suffix not in _BY_SUFFIX:
-            raise InputError("a file of labels is COCO's *.json or YOLO's *.yaml", asked=path, fix="its folder")
+            raise InputError(f"{path}: a file of labels is COCO's *.json or YOLO's *.yaml", fix="its folder")
         return _BY_SUFFIX[suffix]
     if not os.path.isdir(path):
-        raise InputError("there is no such folder of labelled images", asked=path)
+        raise InputError(f"{path}: there is no such folder of labelled images")
     found = _formats_in(path)
     if len(found) == 1:
         return found[0]
@@ -70,8 +70,7 @@ def format_of(path: str) -> DataFormat:
         deeper = [name for name in inside if os.path.isdir(os.path.join(path, name))]
     better = [os.path.join(path, name) for name in deeper if _formats_in(os.path.join(path, name))]
     raise InputError(
-        f"no labels of a known format in {path}",
-        asked="; ".join(f"{name}: {_LOOKED_FOR[name]}" for name in FORMATS),
+        "\n".join([f"{path}: no labels of a known format", *(f"  {n}: no {_LOOKED_FOR[n]}" for n in FORMATS)]),
         found=", ".join(inside[:8]) or "an empty folder",
         fix=better[0] if better else "the data set's own folder; --data-format says what it is",
     )

@@ -17,13 +17,15 @@ def upright_size(path: str) -> tuple[int, int]:
 
     from zoo.models.image_files import check_file
 
-    check_file(path)
     try:
+        check_file(path)
         with Image.open(path) as image:
             width, height = image.size
             lying = image.getexif().get(_ORIENTATION_TAG) in _LYING
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}", found=error.found, fix=error.fix) from None
     except Exception as error:  # decoders raise whatever their format's parser raises
-        raise InputError("not an image that can be read", asked=path, found=str(error)) from None
+        raise InputError(f"{path}: not an image that can be read", found=str(error)) from None
     return (width, height) if lying else (height, width)
 
 

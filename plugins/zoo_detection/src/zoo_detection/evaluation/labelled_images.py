@@ -82,7 +82,7 @@ class DetectionData:
 
     def __post_init__(self) -> None:
         if not self.images:
-            raise InputError("there is not one image in this data set", asked=self.annotations)
+            raise InputError(f"{self.annotations}: there is not one image in this data set")
 
     def first(self, count: int | None) -> DetectionData:
         """The same with its first `count` images only; all of them for None."""

@@ -178,7 +178,7 @@ class _Collected:
         result = result[kept]
         boxes, scores = result.boxes.numpy().astype(np.float64), result.scores.numpy().astype(np.float64)
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise CheckpointError("the model's output is not a number (NaN or infinite)", asked=result.source)
+            raise CheckpointError(f"{result.source}: the model's output is not a number (NaN or infinite)")
         return FoundObjects(
             category_ids=np.array([self._classes.category_of[i] for i in result.ids.tolist()], dtype=np.int64),
             boxes_xyxy=boxes,

@@ -73,7 +73,7 @@ def read_voc(folder: str, split: str | None = None, *, first_pixel: int | None =
     """
     folders = voc_folders(folder)
     if not folders:
-        raise InputError("no Pascal VOC annotations in this folder", asked=folder, found=f"looked for {LOOKED_FOR}")
+        raise InputError(f"{folder}: no Pascal VOC annotations in this folder", found=f"looked for {LOOKED_FOR}")
     part = "" if "" in folders else chosen_split(list(folders), split, folder)
     name, paths = _files(folder, folders[part], split) if part == "" else (part, _xml_files(folders[part]))
     files = [_read(path, folder) for path in paths]
@@ -178,7 +178,7 @@ def _image_of(path: str, filename: str, folder: str) -> str:
     images = [p for p in found if is_image(p)]
     if not images:
         raise InputError(
-            f"{path}: its image is not there", asked=name or f"{stem}.*", found=f"looked in {', '.join(places)}"
+            f"{path}: its image is not there: {name or f'{stem}.*'}", found=f"looked in {', '.join(places)}"
         )
     return images[0]
 

@@ -89,8 +89,7 @@ def _entry(path: str, content: Mapping[str, Any], name: str, value: str) -> str:
     found = next((place for place in dict.fromkeys(tried) if os.path.exists(place)), None)
     if found is None:
         raise InputError(
-            f"{path}: the images of `{name}` are not there",
-            asked=value,
+            f"{path}: the images of `{name}` are not there: {value}",
             found=f"looked at {', '.join(dict.fromkeys(tried))}",
             fix="path: the folder of the data set, or no path where that is the folder of this file",
         )
