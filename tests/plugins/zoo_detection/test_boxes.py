@@ -30,13 +30,22 @@ POINT, LINE, BOX = [5.0, 5, 5, 5], [0.0, 5, 10, 5], [0.0, 0, 10, 10]
     ids=["iou", "giou", "diou", "ciou"],
 )
 @given(boxes=box_sets(smallest_side=1), others=box_sets(smallest_side=1))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_overlaps_are_torchvisions(ours: Overlap, theirs: Overlap, boxes: Tensor, others: Tensor) -> None:
     torch.testing.assert_close(ours(boxes, others), theirs(boxes, others), rtol=0, atol=1e-6)
 
 
+def test_the_gradient_of_complete_iou_is_torchvisions() -> None:
+    gradients = []
+    for overlap in (geometry.ciou, ops.complete_box_iou):
+        boxes = seeded_boxes(10).requires_grad_()
+        overlap(boxes, seeded_boxes(10, 1, extent=50)).sum().backward()
+        gradients.append(boxes.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
 @given(boxes=box_sets(), others=box_sets())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_overlaps_are_symmetric_and_in_range(boxes: Tensor, others: Tensor) -> None:
     iou, giou, diou, ciou = (overlap(boxes, others) for overlap in OVERLAPS)
     for overlap, values in zip(OVERLAPS, (iou, giou, diou, ciou), strict=True):

@@ -68,7 +68,7 @@ def giou(boxes: Tensor, others: Tensor) -> Tensor:
     shared, union = _shared_and_union(boxes, others)
     width, height = _enclosing_sides(boxes, others).unbind(-1)
     hull = width * height
-    return _ratio(shared, union) - _ratio(hull - union, hull).clamp(min=0)
+    return _ratio(shared, union) - _ratio(hull - union, hull)
 
 
 def diou(boxes: Tensor, others: Tensor) -> Tensor:
@@ -142,8 +142,7 @@ def centres(boxes: Tensor) -> Tensor:
 def aspect_angle(boxes: Tensor) -> Tensor:
     """atan(width / height) (...,) of xyxy boxes (..., 4), in [0, pi / 2]; 0 and without gradient where both are 0."""
     width, height = _sides(boxes).unbind(-1)
-    point = (width == 0) & (height == 0)  # atan2(0, 0) is 0 but has no gradient
-    return torch.atan2(width, torch.where(point, 1.0, height))
+    return torch.atan2(width, height)
 
 
 def check_boxes(boxes: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ def best_of_groups(scores: Tensor, groups: Tensor, count: int, most: int) -> Ten
     of_group = groups[order]
     members = torch.zeros(count, dtype=torch.int64, device=groups.device)
     members = members.scatter_add(0, of_group, torch.ones_like(of_group))
-    rank = torch.arange(len(order), device=order.device) - (members.cumsum(0) - members)[of_group]
+    rank = torch.arange(order.shape[0], device=order.device) - (members.cumsum(0) - members)[of_group]
     return order[rank < most]
 
 
@@ -208,7 +208,7 @@ def _grouped(groups: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     Returns:
         members (M,): indices group by group, in a group in their order; row and column (M,) of each; sizes (G,).
     """
-    members = torch.sort(groups, stable=True).indices
+    members = _smallest_first(groups)
     _, rows, sizes = torch.unique_consecutive(groups[members], return_inverse=True, return_counts=True)
     columns = torch.arange(len(members), device=groups.device) - (sizes.cumsum(0) - sizes)[rows]
     return members, rows, columns, sizes
@@ -223,8 +223,9 @@ def _best_first(scores: Tensor) -> Tensor:
 
 
 def _smallest_first(groups: Tensor) -> Tensor:
-    if _exporting():
-        return torch.sort(groups).indices
+    if _exporting():  # the place as the last digits makes all keys different, so that no sort need be stable
+        count = groups.shape[0]
+        return torch.sort(groups * count + torch.arange(count, device=groups.device)).indices
     return torch.sort(groups, stable=True).indices
 
 
