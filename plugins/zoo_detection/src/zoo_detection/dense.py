@@ -116,7 +116,7 @@ class DenseDetector(PyramidDetector):
     ) -> dict[str, Tensor]:
         """What the head said, `raw`, as the best boxes of each image; anchors level by level, sizes (B, 2)."""
         boxes, found = self.chosen(raw, torch.cat(list(anchors)), [len(a) for a in anchors], sizes, selection)
-        padded = pad_detections(boxes, found.scores, found.labels, found.images, len(sizes), selection.max_detections)
+        padded = pad_detections(boxes, found.scores, found.labels, found.images, sizes.shape[0], selection.max_detections)
         return dict(zip(("boxes", "scores", "labels"), padded[:3], strict=True))
 
     def chosen(
@@ -136,7 +136,7 @@ class DenseDetector(PyramidDetector):
             return anchors[:0], found
         level_of = torch.cat([torch.full_like(anchors[:n, 0], i, dtype=torch.int64) for i, n in enumerate(per_level)])
         groups = found.images * len(per_level) + level_of[found.anchors]
-        found = found.at(best_of_groups(found.scores, groups, len(sizes) * len(per_level), self.config.topk))
+        found = found.at(best_of_groups(found.scores, groups, sizes.shape[0] * len(per_level), self.config.topk))
         boxes = self.head.decode(raw["boxes"][found.images, found.anchors], anchors[found.anchors])
         boxes = clip_boxes(boxes, sizes[found.images])
         groups = found.images * self.num_classes + found.labels

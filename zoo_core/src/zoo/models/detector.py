@@ -197,10 +197,10 @@ def whole_sizes(images: Tensor, sizes: Tensor | None) -> Tensor:
             fix="model.predict(…) for photos; images[None] for one",
         )
     if sizes is None:
-        return torch.tensor([images.shape[2:]], device=images.device).expand(len(images), 2)
-    if sizes.shape != (len(images), 2) or sizes.is_floating_point():
+        return torch.tensor([images.shape[2:]], device=images.device).expand(images.shape[0], 2)
+    if sizes.shape != (images.shape[0], 2) or sizes.is_floating_point():
         raise InputError(
-            f"sizes are (height, width) of each image, int64 of shape ({len(images)}, 2)",
+            f"sizes are (height, width) of each image, int64 of shape ({images.shape[0]}, 2)",
             found=f"{sizes.dtype} of shape {tuple(sizes.shape)}",
         )
     return sizes
