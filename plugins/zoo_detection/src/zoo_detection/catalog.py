@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zoo.specs import PluginSpec
+from zoo_detection.rows.cascade import CASCADE
 from zoo_detection.rows.dense import DENSE
 from zoo_detection.rows.necks import NECKS
 from zoo_detection.rows.pyramids import PYRAMIDS
@@ -15,5 +16,5 @@ PLUGIN = PluginSpec(
     summary="Object detectors, feature pyramids and evaluation in COCO's terms",
     requires=("torch", "torchvision", "zoo_cnn"),
     hooks=("cli_commands", "read_weights"),
-    models=(*NECKS, *PYRAMIDS, *DENSE, *RCNN, *SSD),
+    models=(*NECKS, *PYRAMIDS, *DENSE, *RCNN, *CASCADE, *SSD),
 )

@@ -27,7 +27,7 @@ from zoo_detection.mask_rcnn import by_image
 from zoo_detection.proposals import Regions
 from zoo_detection.rcnn_keys import rcnn_keys
 from zoo_detection.roi_heads import RoIPool, Samples
-from zoo_detection.two_stage import TwoStage, TwoStageConfig
+from zoo_detection.two_stage import TwoStage, TwoStageConfig, roi_pool
 
 CUT = 14  # side of a region cut out for its points
 WIDTH = 512
@@ -52,7 +52,7 @@ class KeypointRCNN(TwoStage, KeypointDetector):
         super().__init__(config)
         self.looks = single_look(config, self.channels[0])
         self.keypoints = KeypointStage(
-            pool=RoIPool(size=CUT, strides=self.strides),
+            pool=roi_pool(config, CUT, self.strides),
             head=KeypointRCNNHeads(self.channels[0], [WIDTH] * 8),
             predictor=KeypointRCNNPredictor(WIDTH, config.num_keypoints),
         )
@@ -83,9 +83,11 @@ class KeypointStage(nn.Module):
         return at_least_float32(self.predictor(self.head(self.pool(maps, regions))))
 
     def losses(
-        self, maps: Sequence[Tensor], samples: Samples, targets: Sequence[Mapping[str, Tensor]], sizes: Tensor
+        self, maps: Sequence[Tensor], looks: Sequence[Samples], targets: Sequence[Mapping[str, Tensor]], sizes: Tensor
     ) -> dict[str, Tensor]:
-        """`loss_keypoints`, cross-entropy over a map's cells, of visible points within samples that have an object."""
+        """`loss_keypoints`, cross-entropy over a map's cells, of visible points within the last look's samples, which
+        all have an object."""
+        samples = looks[-1]
         logits = self.logits(maps, samples.regions)
         boxes, matches = by_image(samples, len(targets))
         points = logits.shape[1]

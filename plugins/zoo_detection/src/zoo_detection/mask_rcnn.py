@@ -27,7 +27,7 @@ from zoo_detection.levels import NORMS, Norm
 from zoo_detection.proposals import Regions
 from zoo_detection.rcnn_keys import rcnn_keys
 from zoo_detection.roi_heads import RoIPool, Samples
-from zoo_detection.two_stage import TwoStage, TwoStageConfig
+from zoo_detection.two_stage import TwoStage, TwoStageConfig, roi_pool
 
 CUT = 14  # side of a region cut out for its mask
 WIDTH = 256
@@ -50,7 +50,7 @@ class MaskRCNN(TwoStage, InstanceSegmenter):
     def __init__(self, config: MaskRCNNConfig) -> None:
         super().__init__(config)
         self.looks = single_look(config, self.channels[0])
-        self.mask = mask_stage(config.mask_norm, self.channels[0], self.strides, config.num_classes)
+        self.mask = mask_stage(config, config.mask_norm, self.channels[0], self.strides)
         self.report_parts()
 
     def key_maps(self) -> Mapping[str, StateMap]:
@@ -79,9 +79,11 @@ class MaskStage(nn.Module):
         return at_least_float32(self.predictor(self.head(self.pool(maps, regions))))
 
     def losses(
-        self, maps: Sequence[Tensor], samples: Samples, targets: Sequence[Mapping[str, Tensor]], sizes: Tensor
+        self, maps: Sequence[Tensor], looks: Sequence[Samples], targets: Sequence[Mapping[str, Tensor]], sizes: Tensor
     ) -> dict[str, Tensor]:
-        """`loss_masks`, binary cross-entropy of the object's class's masks, of samples that all have an object."""
+        """`loss_masks`, binary cross-entropy of the object's class's masks, of the last look's samples, which all have
+        an object."""
+        samples = looks[-1]
         logits = self.logits(maps, samples.regions)
         boxes, matches = by_image(samples, len(targets))
         # Masks end where their image does: a box at its edge does not reach into the padding.
@@ -96,12 +98,12 @@ class MaskStage(nn.Module):
         self.predictor.mask_fcn_logits = fresh
 
 
-def mask_stage(norm: Norm, width: int, strides: Sequence[int], num_classes: int) -> MaskStage:
+def mask_stage(config: TwoStageConfig, norm: Norm, width: int, strides: Sequence[int]) -> MaskStage:
     """Mask R-CNN's third stage, on maps of that width and those strides."""
     return MaskStage(
-        pool=RoIPool(size=CUT, strides=strides),
+        pool=roi_pool(config, CUT, strides),
         head=MaskRCNNHeads(width, [WIDTH] * 4, 1, NORMS[norm]),
-        predictor=MaskRCNNPredictor(WIDTH, WIDTH, num_classes + 1),
+        predictor=MaskRCNNPredictor(WIDTH, WIDTH, config.num_classes + 1),
     )
 
 

@@ -39,11 +39,12 @@ class RoIPool(nn.Module):
 
     Args:
         size: S. strides: of the maps. Of several maps with one stride the first is used.
+        samples: of a cell's side, 0 for as many as the cell has pixels. aligned: pixels' centres, not corners, count.
     """
 
-    def __init__(self, *, size: int, strides: Sequence[int]) -> None:
+    def __init__(self, *, size: int, strides: Sequence[int], samples: int = 2, aligned: bool = False) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.samples, self.aligned = size, samples, aligned
         usable = [i for i, stride in enumerate(strides) if stride <= COARSEST] or [0]
         self.levels = [i for i in usable if strides[i] not in strides[:i]]
         self.scales = [1 / strides[i] for i in self.levels]
@@ -68,7 +69,9 @@ class RoIPool(nn.Module):
 
     def _cut(self, feature: Tensor, boxes: Tensor, scale: float) -> Tensor:
         precise = at_least_float32(feature)  # torchvision has no bfloat16 here
-        return roi_align(precise, boxes.to(precise.dtype), self.size, scale, 2).to(feature.dtype)
+        return roi_align(precise, boxes.to(precise.dtype), self.size, scale, self.samples, self.aligned).to(
+            feature.dtype
+        )
 
 
 class Samples(NamedTuple):
@@ -163,8 +166,8 @@ class Looks(nn.Module):
 
     def learn(
         self, cut: Cut, regions: Regions, targets: Sequence[Mapping[str, Tensor]], sizes: Tensor
-    ) -> tuple[dict[str, Tensor], Samples]:
-        """The losses by name, and the regions that were learned from (at the last look)."""
+    ) -> tuple[dict[str, Tensor], list[Samples]]:
+        """The losses by name, and the regions that were learned from, look by look."""
         raise NotImplementedError
 
     def embed(self, cuts: Tensor) -> Tensor:
@@ -194,10 +197,10 @@ class SingleLook(Looks):
 
     def learn(
         self, cut: Cut, regions: Regions, targets: Sequence[Mapping[str, Tensor]], sizes: Tensor
-    ) -> tuple[dict[str, Tensor], Samples]:
+    ) -> tuple[dict[str, Tensor], list[Samples]]:
         samples = self.stage.sample(regions, targets)
         logits, codes = self.stage(cut(samples.regions))
-        return self.stage.losses(logits, codes, samples), samples
+        return self.stage.losses(logits, codes, samples), [samples]
 
     def embed(self, cuts: Tensor) -> Tensor:
         vectors: Tensor = self.stage.head(cuts)

@@ -39,6 +39,9 @@ class TwoStageConfig(PyramidDetectorConfig):
         None, description="of each level, in pixels; None: one, eight times the level's stride"
     )
     anchor_ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="height / width of the anchors", min_length=1)
+    round_anchors: bool = Field(True, description="anchors have whole pixels, unlike mmdetection's")
+    roi_samples: int = Field(2, ge=0, le=64, description="samples a side of a cell of a cut-out; 0: as many as pixels")
+    roi_aligned: bool = Field(False, description="cut-outs lie half a pixel elsewhere, as mmdetection's")
     rpn_depth: int = Field(1, ge=1, le=16, description="convolutions of the proposal network")
     rpn_score_threshold: float = Field(0.0, ge=0, le=1, description="proposals score at least this")
     proposals_per_level: int = Field(1000, ge=1, description="anchors of a level that may become proposals")
@@ -80,7 +83,7 @@ class TwoStage(PyramidDetector):
             limits=Limits(config.proposals_per_level, config.proposals, config.rpn_score_threshold),
             training_limits=Limits(config.training_proposals, config.training_proposals, config.rpn_score_threshold),
         )
-        self.pool = RoIPool(size=CUT, strides=self.strides)
+        self.pool = roi_pool(config, CUT, self.strides)
 
     def reset_head(self, num_classes: int) -> None:
         self.config = self.config.replace(num_classes=num_classes)
@@ -124,8 +127,9 @@ class TwoStage(PyramidDetector):
         regions = self.rpn.propose(said, sizes, training=True)
         of_looks, samples = self.looks.learn(lambda some: self.pool(maps, some), regions, targets, sizes)
         losses |= of_looks
+        positive = [looked_at.positive() for looked_at in samples]
         for name in self.details:
-            losses |= getattr(self, name).losses(maps, samples.positive(), targets, sizes)
+            losses |= getattr(self, name).losses(maps, positive, targets, sizes)
         return {**losses, "loss": sum(losses.values())}
 
     def describe(self, maps: list[Tensor], outputs: Mapping[str, Tensor], embeddings: bool) -> dict[str, Tensor]:
@@ -145,6 +149,11 @@ class TwoStage(PyramidDetector):
         return check_targets(
             targets, images, sizes, num_classes=self.num_classes, labels=self.label_space, needs=self.needs
         )
+
+
+def roi_pool(config: TwoStageConfig, size: int, strides: Sequence[int]) -> RoIPool:
+    """What cuts out regions, with `size` cells a side, as the config says."""
+    return RoIPool(size=size, strides=strides, samples=config.roi_samples, aligned=config.roi_aligned)
 
 
 def box_head(kind: BoxHead, width: int) -> nn.Module:
@@ -168,9 +177,8 @@ def _anchors(config: TwoStageConfig, strides: Sequence[int]) -> GridAnchors:
             asked=f"anchor_sizes={sizes!r}"[:200],
             fix=f"anchor_sizes={tuple((8 * stride,) for stride in strides)}",
         )
-    return GridAnchors(sizes, config.anchor_ratios)
+    return GridAnchors(sizes, config.anchor_ratios, rounded=config.round_anchors)
 
 
 def _raw(said: Objectness) -> dict[str, Tensor]:
-
     return {"objectness": torch.cat(said.logits, dim=1), "anchor_codes": torch.cat(said.codes, dim=1)}
