@@ -1,4 +1,4 @@
-"""Faster, Mask and Keypoint R-CNN as torchvision publishes them, and the backbone two of them are made of. Torch-free."""
+"""Faster, Mask and Keypoint R-CNN as torchvision publishes them, and a backbone of theirs. Torch-free."""
 
 from __future__ import annotations
 
