@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.errors import InputError
-from zoo_detection.evaluation.coco_records import annotation, category, records
+from zoo_detection.evaluation.coco_records import Record, annotation, category, records
 from zoo_detection.evaluation.image_headers import check_there, upright_size
 from zoo_detection.evaluation.labelled_images import AnnotatedImage, Annotation, Category, DetectionData
 from zoo_detection.evaluation.splits import chosen_split
@@ -66,9 +66,10 @@ def read_coco(folder: str, split: str | None = None, *, keypoints: bool = False)
     else:
         file = _chosen(coco_files(folder), split, folder, keypoints)
     content = _opened(file.path)
-    categories = _categories(content, file.path)
+    entries = records(content, "annotations", file.path)
+    categories = _categories(content, entries, file.path)
     images = _images(content, file, folder)
-    objects = _objects(content, file.path, {image.id: image.size for image in images}, {c.id: c for c in categories})
+    objects = _objects(entries, {image.id: image.size for image in images}, {c.id: c for c in categories})
     return DetectionData(
         format="coco",
         folder=folder,
@@ -132,10 +133,10 @@ def _opened(path: str) -> Mapping[str, Any]:
     return content
 
 
-def _categories(content: Mapping[str, Any], path: str) -> list[Category]:
+def _categories(content: Mapping[str, Any], entries: Sequence[Record], path: str) -> list[Category]:
     """Roboflow writes a heading with no objects, which may have the name of a class: of two, the used one stays."""
     found = [category(record) for record in records(content, "categories", path)]
-    used = {record.whole("category_id") for record in records(content, "annotations", path)}
+    used = {record.whole("category_id") for record in entries}
     by_name: dict[str, Category] = {}
     for one in found:
         other = by_name.get(one.name)
@@ -169,14 +170,11 @@ def _place_of(names: Sequence[str], file: CocoFile, folder: str) -> str:
 
 
 def _objects(
-    content: Mapping[str, Any],
-    path: str,
-    sizes: Mapping[int, tuple[int, int] | None],
-    categories: Mapping[int, Category],
+    entries: Sequence[Record], sizes: Mapping[int, tuple[int, int] | None], categories: Mapping[int, Category]
 ) -> dict[int, list[Annotation]]:
     """Image id → its objects, in the order of the file."""
     objects: dict[int, list[Annotation]] = {}
-    for record in records(content, "annotations", path):
+    for record in entries:
         image_id = record.whole("image_id")
         if image_id not in sizes:
             raise record.wrong("it is of an image that is not in the list", f"image_id {image_id}")

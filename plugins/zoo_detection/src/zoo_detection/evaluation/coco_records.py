@@ -42,7 +42,7 @@ class Record:
         """Finite numbers, so many."""
         if not isinstance(value, Sequence) or isinstance(value, str) or count not in (None, len(value)):
             raise self.wrong(f"`{name}` is not a list of {count or ''} numbers".replace("  ", " "), repr(value))
-        if not all(_is_finite(v) for v in value):
+        if not _are_finite(value):
             raise self.wrong(f"`{name}` has what is no finite number", repr(value))
         return tuple(value)
 
@@ -56,11 +56,14 @@ class Record:
         return height, width
 
 
-def _is_finite(value: Any) -> bool:
-    """A number that a float holds; JSON as Python reads it has NaN, Infinity and numbers of any length."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _are_finite(values: Sequence[Any]) -> bool:
+    """Numbers that a float holds; JSON as Python reads it has NaN, Infinity and whole numbers of any length."""
+    if not set(map(type, values)) <= {int, float}:
         return False
-    return abs(value) < 1 << 53 if isinstance(value, int) else math.isfinite(value)
+    try:
+        return all(map(math.isfinite, values))
+    except OverflowError:
+        return False
 
 
 def records(content: Mapping[str, Any], name: str, path: str) -> list[Record]:

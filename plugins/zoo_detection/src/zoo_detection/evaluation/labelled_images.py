@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -110,10 +110,14 @@ class DetectionData:
         It does not depend on where the folder is, nor on the order of the images.
         """
         digest = hashlib.sha256()
-        digest.update(_canonical([asdict(category) for category in self.categories]))
+        digest.update(_canonical([(category.id, category.name, category.keypoints) for category in self.categories]))
         for image in sorted(self.images, key=lambda image: image.id):
             name = os.path.relpath(image.path, self.folder).replace(os.sep, "/")
-            digest.update(_canonical([image.id, name, os.path.getsize(image.path), [asdict(o) for o in image.objects]]))
+            objects = [
+                (one.category_id, one.box_xywh, one.area, one.crowd, one.segmentation, one.keypoints)
+                for one in image.objects
+            ]
+            digest.update(_canonical((image.id, name, os.path.getsize(image.path), objects)))
         return digest.hexdigest()
 
 
