@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 GUIDES = (
     "using_models.md",
+    "detection.md",
     "choosing_models.md",
     "seeing_inside.md",
     "weights.md",
@@ -27,7 +28,7 @@ GUIDES = (
     "locking.md",
     "benchmarks.md",
 )
-SLOW = ("seeing_inside.md", "choosing_models.md", "using_models.md")
+SLOW = ("seeing_inside.md", "choosing_models.md", "using_models.md", "detection.md")
 INSTALLED = re.compile(r"python3 -m pip install uv && |(?:python3 -m )?uv run ")  # what installs, and then runs
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
