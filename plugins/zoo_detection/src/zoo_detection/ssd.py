@@ -32,7 +32,7 @@ from zoo.specs import InputSpec
 from zoo_detection.anchors import DefaultBoxes, ssd_shapes
 from zoo_detection.box_coding import BoxCoder
 from zoo_detection.boxes import clip_boxes
-from zoo_detection.nms import keep_best, pad_detections
+from zoo_detection.nms import best_of_groups, keep_best, pad_detections
 from zoo_detection.pyramid import Pyramid, keep_frozen
 from zoo_detection.ssd_backbones import NORM, start_normal, start_uniform
 from zoo_detection.ssd_keys import published_keys
@@ -185,10 +185,10 @@ class SSD(Detector):
         images, places, columns = (scores > selection.score_threshold).nonzero(as_tuple=True)
         scores, boxes, labels = scores[images, places, columns], boxes[images, places], labels[columns]  # flat
         groups = images * self.num_classes + labels
-        first = first_of_groups(scores, groups, len(logits) * self.num_classes, self.config.topk)
+        first = best_of_groups(scores, groups, logits.shape[0] * self.num_classes, self.config.topk)
         kept = first[keep_best(boxes[first], scores[first], groups[first], selection.nms_threshold)]
         padded = pad_detections(
-            boxes[kept], scores[kept], labels[kept], images[kept], len(logits), selection.max_detections
+            boxes[kept], scores[kept], labels[kept], images[kept], logits.shape[0], selection.max_detections
         )
         return dict(zip(("boxes", "scores", "labels"), padded[:3], strict=True))
 
@@ -216,7 +216,7 @@ class SSD(Detector):
         """A vector (B, K, D) for each detection; 0 where there is none."""
         boxes, found = detections["boxes"], detections["labels"] >= 0  # (B, K, 4), (B, K)
         level = min(range(len(maps)), key=lambda i: abs(math.log2(self.neck.strides[i] / 16)))
-        images = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
+        images = torch.arange(boxes.shape[0], device=boxes.device).repeat_interleave(boxes.shape[1])
         regions = torch.cat((images[:, None].to(boxes.dtype), boxes.flatten(0, 1)), dim=1)  # (B * K, 5)
         cells = roi_align(maps[level].float(), regions, 7, 1 / self.neck.strides[level], 2, aligned=True)
         return cells.mean(dim=(2, 3)).unflatten(0, boxes.shape[:2]) * found[..., None]
@@ -246,17 +246,6 @@ class SSDHead(nn.Module):
         convolutions = nn.ModuleList(make(c, a * values) for c, a in zip(self.channels, self.per_cell, strict=True))
         (start_normal if self.separable else start_uniform)(convolutions)
         return convolutions
-
-
-def first_of_groups(scores: Tensor, groups: Tensor, count: int, most: int) -> Tensor:
-    """Indices of the `most` best of each group: scores (M,), groups (M,) int64 in [0, count)."""
-    order = torch.sort(scores, descending=True, stable=True).indices
-    order = order[torch.sort(groups[order], stable=True).indices]  # by group, inside a group by score
-    members = torch.zeros(count, dtype=torch.int64, device=groups.device).scatter_add(
-        0, groups, torch.ones_like(groups)
-    )
-    rank = torch.arange(len(order), device=order.device) - (members.cumsum(0) - members)[groups[order]]
-    return order[rank < most]
 
 
 def _stretched(backbone: InputSpec, image_size: int | tuple[int, int] | None) -> InputSpec:
