@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,14 @@ YAML_DAMAGE = {
     "names with a gap": ("val: images/val\nnames: {0: dog, 2: cat}\n", "numbered from 0 without a gap"),
     "another count": ("val: images/val\nnc: 3\nnames: [dog, cat]\n", "`nc` is 3 and there are 2"),
     "images elsewhere": ("val: images/nowhere\nnames: [dog, cat]\n", "the images of `val` are not there"),
+    "a list for a folder": ("path: [here]\nval: images/val\nnames: [dog, cat]\n", "`path` is a folder"),
     "a number for a place": ("val: 5\nnames: [dog, cat]\n", "`val` is a path or a list of paths"),
+    "names in a bomb": (
+        "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefghijkl"))
+        + "val: images/val\nnames: [dog, *l]\n",
+        "a name is a word",
+    ),
     "points of one number": ("val: images/val\nnames: [dog, cat]\nkpt_shape: [3, 1]\n", "two or three numbers"),
 }
 

@@ -40,6 +40,7 @@ def written(folder: Path, images: Sequence[AnnotatedImage]) -> Path:
                     "bbox": list(one.box_xywh),
                     "area": one.area,
                     "iscrowd": int(one.crowd),
+                    "ignore": len(annotations) % 3 == 0,  # COCO's own code has `iscrowd` overrule it
                     "segmentation": [list(p) for p in one.segmentation or ()] if polygons else one.segmentation,
                     "keypoints": [value for point in one.keypoints or () for value in point],
                     "num_keypoints": one.labelled_keypoints,

@@ -71,7 +71,7 @@ def _loaded(path: str) -> Any:
 def _many(value: Any, path: str, name: str) -> Sequence[str]:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
-        raise InputError(f"{path}: `{name}` is a path or a list of paths", found=repr(value)[:200])
+        raise InputError(f"{path}: `{name}` is a path or a list of paths", found=f"a {type(value).__name__}")
     return values
 
 
@@ -81,7 +81,9 @@ def _entry(path: str, content: Mapping[str, Any], name: str, value: str) -> str:
     Beside what the file says, its own folder is tried without the `path` of the machine it was written on, and without
     the `../` with which Roboflow starts.
     """
-    own, said = os.path.dirname(path) or os.curdir, str(content.get("path") or "")
+    own, said = os.path.dirname(path) or os.curdir, content.get("path") or ""
+    if not isinstance(said, str):
+        raise InputError(f"{path}: `path` is a folder", found=f"a {type(said).__name__}")
     plain = value
     while plain.startswith("../"):
         plain = plain.removeprefix("../")
@@ -102,11 +104,14 @@ def _names(content: Mapping[str, Any], path: str) -> tuple[str, ...] | None:
     if names is None:
         return None
     if isinstance(names, Mapping):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
-            raise InputError(f"{path}: `names` are numbered from 0 without a gap", found=", ".join(map(str, names)))
+        if set(names) != set(range(len(names))):
+            raise InputError(f"{path}: `names` are numbered from 0 without a gap", found=", ".join(map(repr, names)))
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
-        raise InputError(f"{path}: `names` is no list of names", found=repr(names)[:200])
+        raise InputError(f"{path}: `names` is no list of names", found=f"a {type(names).__name__}")
+    strange = next((name for name in names if not isinstance(name, str | int | float)), None)
+    if strange is not None:  # not shown: aliases of YAML can make it endlessly long
+        raise InputError(f"{path}: a name is a word", found=f"a {type(strange).__name__}")
     count = content.get("nc")
     if count is not None and count != len(names):
         raise InputError(f"{path}: `nc` is {count} and there are {len(names)} `names`")
@@ -118,7 +123,7 @@ def _keypoints(content: Mapping[str, Any], path: str) -> tuple[int, int] | None:
     if shape is None:
         return None
     if not isinstance(shape, list) or len(shape) != 2 or not all(type(v) is int for v in shape):
-        raise InputError(f"{path}: `kpt_shape` is the number of points, and of numbers each", found=repr(shape))
+        raise InputError(f"{path}: `kpt_shape` is the number of points, and of numbers each")
     if shape[0] < 1 or shape[1] not in (2, 3):
         raise InputError(f"{path}: a point has two or three numbers", found=repr(shape))
     return shape[0], shape[1]
