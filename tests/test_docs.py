@@ -20,6 +20,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 GUIDES = (
     "using_models.md",
     "detection.md",
+    "detection_evaluation.md",
     "choosing_models.md",
     "seeing_inside.md",
     "weights.md",

