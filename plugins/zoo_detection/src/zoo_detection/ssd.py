@@ -47,7 +47,7 @@ class SSDConfig(DetectorConfig):
 
     backbone: Part = Field("ssd_vgg16", description="network whose maps are the first levels")
     neck: Part = Field(
-        {"name": "ssd_extras", "block": "plain", "widths": (512, 256, 256, 256), "strides": (2, 2, 1, 1)},
+        {"name": "ssd_extras", "block": "plain", "widths": [512, 256, 256, 256], "strides": [2, 2, 1, 1]},
         description="what makes the further levels",
     )
     freeze_norm: bool = Field(False, description="the backbone's batch norms neither learn nor count, training or not")
@@ -245,7 +245,7 @@ class SSDHead(nn.Module):
         make = _separable if self.separable else _plain
         convolutions = nn.ModuleList(make(c, a * values) for c, a in zip(self.channels, self.per_cell, strict=True))
         (start_normal if self.separable else start_uniform)(convolutions)
-        return convolutions
+        return convolutions.train(self.training)
 
 
 def _stretched(backbone: InputSpec, image_size: int | tuple[int, int] | None) -> InputSpec:
