@@ -12,7 +12,7 @@ from fresh import ROOT, Environment, build_wheel
 from photos import photo
 from zoo_command import Outcome, zoo
 
-PROJECTS = {"core": "zoo_core", "timm": "plugins/zoo_timm", "cnn": "plugins/zoo_cnn", "detection": "plugins/zoo_detection"}
+PROJECTS = {"core": "zoo_core"} | {name: f"plugins/zoo_{name}" for name in ("timm", "cnn", "detection")}
 
 
 @pytest.fixture(scope="session")

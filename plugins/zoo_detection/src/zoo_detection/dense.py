@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -116,7 +117,9 @@ class DenseDetector(PyramidDetector):
     ) -> dict[str, Tensor]:
         """What the head said, `raw`, as the best boxes of each image; anchors level by level, sizes (B, 2)."""
         boxes, found = self.chosen(raw, torch.cat(list(anchors)), [len(a) for a in anchors], sizes, selection)
-        padded = pad_detections(boxes, found.scores, found.labels, found.images, sizes.shape[0], selection.max_detections)
+        padded = pad_detections(
+            boxes, found.scores, found.labels, found.images, sizes.shape[0], selection.max_detections
+        )
         return dict(zip(("boxes", "scores", "labels"), padded[:3], strict=True))
 
     def chosen(
@@ -131,147 +134,25 @@ class DenseDetector(PyramidDetector):
 
         On the meta device there are no scores to choose by: none.
         """
-        found = _above(self.head.scores(raw), selection)
+        found = self._above(self.head.scores(raw), per_level, selection)
         if anchors.is_meta:
             return anchors[:0], found
-        level_of = torch.cat([torch.full_like(anchors[:n, 0], i, dtype=torch.int64) for i, n in enumerate(per_level)])
-        groups = found.images * len(per_level) + level_of[found.anchors]
-        found = found.at(best_of_groups(found.scores, groups, sizes.shape[0] * len(per_level), self.config.topk))
         boxes = self.head.decode(raw["boxes"][found.images, found.anchors], anchors[found.anchors])
         boxes = clip_boxes(boxes, sizes[found.images])
         groups = found.images * self.num_classes + found.labels
         kept = keep_best(boxes, found.scores, groups, selection.nms_threshold)
         return boxes[kept], found.at(kept)
 
-
-class Candidates(NamedTuple):
-    """What might be objects, flat over a batch: `images`, `anchors` and `labels`, each (M,) int64, and `scores` (M,).
-
-    images: place in the batch. anchors: 0..N-1. labels: outputs of the head. scores: in [0, 1].
-    """
-
-    images: Tensor
-    anchors: Tensor
-    labels: Tensor
-    scores: Tensor
-
-    def at(self, places: Tensor) -> Candidates:
-        """Those at these places (n,), in that order."""
-        return Candidates(*(values[places] for values in self))
-
-
-class DenseHeadConfig(ModelConfig):
-    """What every head of a one-stage detector may be told."""
-
-    num_classes: int = Field(80, ge=1, le=100_000, description="classes, a background not among them")
-    depth: int = Field(4, ge=0, le=64, description="3x3 convolutions before the last one, for classes and for boxes")
-
-
-class DenseHead(Head):
-    """Interface of heads of one-stage detectors.
-
-    `forward` takes L maps (B, D, h, w) of one width and gives `logits` (B, N, K), `boxes` (B, N, 4) in codes of its
-    own, and what else `candidates` and `losses` need.
-    """
-
-    Config = DenseHeadConfig
-    config: DenseHeadConfig
-
-    @property
-    def num_classes(self) -> int:
-        """Classes it tells apart, a background not among them."""
-        return self.config.num_classes
-
-    def anchors(self, images: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
-        """For each map (B, D, h, w) its anchors (h * w * A, 4), xyxy in pixels of the batch (B, C, H, W)."""
-        raise NotImplementedError(f"{type(self).__name__} does not say where it looks: define anchors()")
-
-    def scores(self, raw: Mapping[str, Tensor]) -> Tensor:
-        """Scores (B, N, K) in [0, 1], at least float32, of what `forward` gave."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how sure it is: define scores()")
-
-    def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
-        """Boxes (M, 4), xyxy, from codes (M, 4) and anchors (M, 4)."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its codes mean: define decode()")
-
-    def losses(
-        self, raw: Mapping[str, Tensor], anchors: Sequence[Tensor], targets: Sequence[Target]
-    ) -> dict[str, Tensor]:
-        """Scalars by name, `loss_…`, of what `forward` gave, for checked targets; anchors level by level."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what it learns: define losses()")
-
-    def reset_classes(self, num_classes: int) -> None:
-        """A freshly initialised last convolution for other classes, on the device and of the dtype of the last one."""
-        raise NotImplementedError(f"{type(self).__name__} has no classes to reset: define reset_classes()")
-
-    def published(self) -> Sequence[Rule]:
-        """How torchvision's files name its tensors, if they hold such a head."""
-        return ()
-
-
-def tower(channels: int, depth: int, norm: bool, *, bias: bool) -> nn.Sequential:
-    """`depth` blocks of a 3x3 convolution, group norm or none, and a ReLU."""
-    groups = math.gcd(32, channels)  # torchvision has 32, and 256 channels
-    groups = max(1, groups // 2) if groups == channels else groups  # one value has no deviation
-    layer = partial(nn.GroupNorm, groups) if norm else None
-    return nn.Sequential(
-        *(Conv2dNormActivation(channels, channels, norm_layer=layer, bias=bias) for _ in range(depth))
-    ).apply(start)
-
-
-def predictor(channels: int, values: int, *, bias: float = 0.0) -> nn.Conv2d:
-    """A 3x3 convolution that gives `values` numbers a cell, `bias` at first."""
-    conv = nn.Conv2d(channels, values, 3, padding=1)
-    start(conv)
-    nn.init.constant_(conv.bias, bias)
-    return conv
-
-
-def class_predictor(channels: int, values: int, like: nn.Conv2d | None = None) -> nn.Conv2d:
-    """A `predictor` of logits that says `PRIOR` at first, on the device and of the dtype of the one it replaces."""
-    conv = predictor(channels, values, bias=-math.log((1 - PRIOR) / PRIOR))
-    return conv if like is None else conv.to(like.weight.device, like.weight.dtype)
-
-
-def start(module: nn.Module) -> None:
-    """Convolutions as the paper starts them: normal with deviation 0.01, biases 0."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.normal_(module.weight, std=0.01)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def by_anchor(values: Tensor, anchors: int) -> Tensor:
-    """A map's predictions (B, A * V, h, w) as rows (B, h * w * A, V)."""
-    return values.unflatten(1, (anchors, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)
-
-
-def one_width(head: DenseHead, channels: Sequence[int]) -> int:
-    """The channels that all maps have. Raises `OptionError` where they differ, or the head is bound already."""
-    name = type(head).__name__
-    if next(head.children(), None) is not None:
-        raise OptionError(f"this {name} is bound to maps already", fix=f"{name}(…), one for every model")
-    if len(set(channels)) != 1:
-        raise OptionError(
-            f"a {name} looks at all maps with the same weights, and these differ in channels",
-            found=str(tuple(channels)),
-            fix='a neck that gives one width, such as neck="fpn"',
-        )
-    return channels[0]
-
-
-def _above(scores: Tensor, selection: Selection) -> Candidates:
-    """The scores (B, N, K) above the threshold, of the classes looked for."""
-    looked_for = selection.classes
-    labels = torch.arange(scores.shape[-1], device=scores.device)
-    if looked_for is not None:
-        labels = torch.tensor(looked_for, dtype=torch.int64, device=scores.device)
-        scores = scores[..., labels]
-    if scores.is_meta:
-        images = anchors = columns = labels[:0]
-    else:
-        images, anchors, columns = (scores > selection.score_threshold).nonzero(as_tuple=True)
-    return Candidates(images, anchors, labels[columns], scores[images, anchors, columns])
+    def _best_of_runs(scores: Tensor, places: Tensor, ends: Tensor, most: int) -> Tensor:
+    """Indices (n,) int64 of the `most` best of each run of scores (M,): run r is at places (M,), ascending, that are
+    below ends[r] and in no earlier run."""
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        runs = (places[:, None] >= ends).sum(dim=1)
+        return best_of_groups(scores, runs, ends.shape[0], most)
+    # Hundreds of thousands may score above a low threshold, and are not to be sorted.
+    cuts = [0, *torch.searchsorted(places, ends).tolist()]
+    best = [scores[start:end].topk(min(most, end - start)).indices + start for start, end in pairwise(cuts)]
+    return torch.cat(best)
 
 
 def _dense(head: Head) -> DenseHead:
