@@ -15,7 +15,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 MAX_FILE, MAX_FUNCTION = 400, 50
 VAGUE = {"utils", "util", "misc", "helpers", "helper", "common", "base", "tools", "stuff", "lib"}
-IMPORT_NAMES = {"PIL": "pillow", "google": "protobuf", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # where it is not the distribution's
+IMPORT_NAMES = {"PIL": "pillow", "google": "protobuf", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+"""Where the name of an import is not the distribution's."""
 UNPICKLERS = {"pickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 
 
