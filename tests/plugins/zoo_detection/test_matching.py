@@ -90,7 +90,8 @@ def test_atss_with_one_candidate_takes_it() -> None:
 def test_fcos_is_torchvisions(seed: int) -> None:
     from torchvision.models.detection.fcos import FCOS
 
-    targets = seeded_boxes(6, seed, extent=100, largest=90)
+    huge = torch.tensor([[-390.0, -400, 560, 540]])  # past eight strides of the last level
+    targets = torch.cat((seeded_boxes(6, seed, extent=100, largest=90), huge))
     taken: list[Tensor] = []
 
     class Head:
@@ -104,6 +105,7 @@ def test_fcos_is_torchvisions(seed: int) -> None:
     matches = fcos_assign(CELLS, targets, PER_LEVEL)
     assert torch.equal(matches, taken[0])
     assert int((matches >= 0).sum()) > 5
+    assert 6 in matches.tolist()
 
 
 def test_fcos_gives_a_cell_the_smaller_target_and_a_target_its_level() -> None:
@@ -167,9 +169,7 @@ def test_the_sampler_draws_what_torchvisions_draws(labels: list[int], batch_size
     torch.manual_seed(0)
     theirs = reference.BalancedPositiveNegativeSampler(batch_size, share)([found, found])
     torch.manual_seed(0)
-    ours = [
-        sample_balanced(found, batch_size, share) for _ in range(2)
-    ]  # one draw after another
+    ours = [sample_balanced(found, batch_size, share) for _ in range(2)]  # one draw after another
     for image in range(2):
         for kind in range(2):
             assert torch.equal(ours[image][kind], theirs[kind][image].bool())

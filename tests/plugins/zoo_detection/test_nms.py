@@ -80,6 +80,14 @@ def test_groups_of_any_size_keep_what_torchvision_keeps(groups: int) -> None:
     assert keep_best(*found, 0.3).tolist() == by_group(found, 0.3)
 
 
+@pytest.mark.parametrize("size", [1, 2, SMALL_GROUP - 1, SMALL_GROUP, SMALL_GROUP + 1])
+def test_a_group_of_any_size_is_suppressed(size: int) -> None:
+    found = seeded_boxes(size, extent=20), torch.linspace(0.9, 0.1, size), torch.zeros(size, dtype=torch.int64)
+    kept = keep_best(*found, 0.2).tolist()
+    assert kept == by_group(found, 0.2)
+    assert len(kept) < max(size, 2)
+
+
 @given(found=candidates(), threshold=THRESHOLDS, random=st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=50)
 def test_the_order_of_the_candidates_does_not_matter(found: Candidates, threshold: float, random: object) -> None:
@@ -128,6 +136,12 @@ def test_distance_suppression_keeps_two_that_only_overlap() -> None:
     scores, groups = torch.tensor([0.9, 0.0]), torch.zeros(2, dtype=torch.int64)
     assert keep_best(boxes, scores, groups, 0.42).tolist() == [0]
     assert diou_nms(boxes, scores, groups, 0.42).tolist() == [0, 1]
+
+
+def test_decays_are_the_papers() -> None:
+    overlap = torch.tensor([0.0, 0.29, 0.3, 0.5, 1.0])
+    torch.testing.assert_close(linear_decay(0.3)(overlap), torch.tensor([1.0, 1.0, 0.7, 0.5, 0.0]))
+    torch.testing.assert_close(gaussian_decay(0.5)(overlap[[0, 3, 4]]), torch.tensor([0.0, -0.5, -2.0]).exp())
 
 
 DECAYS = {"gaussian": gaussian_decay(0.5), "linear": linear_decay(0.3), "hard": lambda iou: (iou <= 0.5).float()}

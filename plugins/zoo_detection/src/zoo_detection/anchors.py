@@ -221,7 +221,7 @@ def kmeans_anchors(sides: Tensor, count: int, *, generator: torch.Generator | No
         clusters = nearest
         sizes = torch.bincount(clusters, minlength=count)[:, None]
         means = torch.zeros_like(centres).index_add(0, clusters, sides) / sizes.clamp(min=1)
-        centres = torch.where(sizes > 0, means, sides[overlaps.argmin()])  # an empty cluster starts anew, far off
+        centres = torch.where(sizes > 0, means, centres)  # an empty cluster stays where it is
     return best[best.prod(dim=1).argsort()].float()
 
 
