@@ -16,7 +16,6 @@ from zoo.models.detector import Selection
 from zoo_detection.dense import DenseDetector
 from zoo_detection.fcos import FCOS, FCOSHead
 from zoo_detection.fpn import FPN
-from zoo_detection.nms import best_of_groups
 from zoo_detection.retinanet import DetectionHead, RetinaNet
 
 FAMILIES = {"retinanet": (RetinaNet, DetectionHead), "fcos": (FCOS, FCOSHead)}
@@ -133,16 +132,6 @@ def test_a_level_has_at_most_topk_candidates(family: str) -> None:
     model = detector(family, topk=3)
     found = model(noise(2, 3, 128, 128), selection=Selection(0.0, 1.0, 100))
     assert (found["labels"] >= 0).sum(dim=1).tolist() == [3 * 5, 3 * 5]
-
-
-def test_the_best_of_each_group_are_those_of_its_own_sort() -> None:
-    torch.manual_seed(0)
-    scores, groups = torch.rand(200), torch.randint(0, 7, (200,))
-    groups[groups == 3] = 4  # one is empty
-    best = best_of_groups(scores, groups, 7, 5).tolist()
-    wanted = [sorted((i for i in range(200) if groups[i] == g), key=lambda i: -float(scores[i]))[:5] for g in range(7)]
-    assert best == [i for group in wanted for i in group]
-    assert best_of_groups(scores[:0], groups[:0], 7, 5).tolist() == []
 
 
 def test_losses_are_given_in_both_modes_and_reach_every_parameter(family: str) -> None:

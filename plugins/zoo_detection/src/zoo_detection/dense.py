@@ -143,7 +143,142 @@ class DenseDetector(PyramidDetector):
         kept = keep_best(boxes, found.scores, groups, selection.nms_threshold)
         return boxes[kept], found.at(kept)
 
-    def _best_of_runs(scores: Tensor, places: Tensor, ends: Tensor, most: int) -> Tensor:
+    def _above(self, scores: Tensor, per_level: Sequence[int], selection: Selection) -> Candidates:
+        """Of the scores (B, N, K) above the threshold, of the classes looked for, the best of each level and image."""
+        looked_for = selection.classes
+        labels = torch.arange(scores.shape[2], device=scores.device)
+        if looked_for is not None:
+            labels = torch.tensor(looked_for, dtype=torch.int64, device=scores.device)
+            scores = scores[..., labels]
+        if scores.is_meta:
+            return Candidates(labels[:0], labels[:0], labels[:0], scores[:0, 0, 0])
+        batch_size, anchors, classes = scores.shape
+        flat = scores.flatten()
+        places = (flat > selection.score_threshold).nonzero()[:, 0]  # image by image, level by level
+        first = torch.arange(batch_size, device=scores.device)[:, None] * anchors
+        ends = (first + torch.tensor(per_level, device=scores.device).cumsum(0)).flatten() * classes
+        places = places[_best_of_runs(flat[places], places, ends, self.config.topk)]
+        rows = places // classes
+        return Candidates(rows // anchors, rows % anchors, labels[places % classes], flat[places])
+
+
+class Candidates(NamedTuple):
+    """What might be objects, flat over a batch: `images`, `anchors` and `labels`, each (M,) int64, and `scores` (M,).
+
+    images: place in the batch. anchors: 0..N-1. labels: outputs of the head. scores: in [0, 1].
+    """
+
+    images: Tensor
+    anchors: Tensor
+    labels: Tensor
+    scores: Tensor
+
+    def at(self, places: Tensor) -> Candidates:
+        """Those at these places (n,), in that order."""
+        return Candidates(*(values[places] for values in self))
+
+
+class DenseHeadConfig(ModelConfig):
+    """What every head of a one-stage detector may be told."""
+
+    num_classes: int = Field(80, ge=1, le=100_000, description="classes, a background not among them")
+    depth: int = Field(4, ge=0, le=64, description="3x3 convolutions before the last one, for classes and for boxes")
+
+
+class DenseHead(Head):
+    """Interface of heads of one-stage detectors.
+
+    `forward` takes L maps (B, D, h, w) of one width and gives `logits` (B, N, K), `boxes` (B, N, 4) in codes of its
+    own, and what else `candidates` and `losses` need.
+    """
+
+    Config = DenseHeadConfig
+    config: DenseHeadConfig
+
+    @property
+    def num_classes(self) -> int:
+        """Classes it tells apart, a background not among them."""
+        return self.config.num_classes
+
+    def anchors(self, images: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
+        """For each map (B, D, h, w) its anchors (h * w * A, 4), xyxy in pixels of the batch (B, C, H, W)."""
+        raise NotImplementedError(f"{type(self).__name__} does not say where it looks: define anchors()")
+
+    def scores(self, raw: Mapping[str, Tensor]) -> Tensor:
+        """Scores (B, N, K) in [0, 1], at least float32, of what `forward` gave."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how sure it is: define scores()")
+
+    def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
+        """Boxes (M, 4), xyxy, from codes (M, 4) and anchors (M, 4)."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its codes mean: define decode()")
+
+    def losses(
+        self, raw: Mapping[str, Tensor], anchors: Sequence[Tensor], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """Scalars by name, `loss_…`, of what `forward` gave, for checked targets; anchors level by level."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it learns: define losses()")
+
+    def reset_classes(self, num_classes: int) -> None:
+        """A freshly initialised last convolution for other classes, on the device and of the dtype of the last one."""
+        raise NotImplementedError(f"{type(self).__name__} has no classes to reset: define reset_classes()")
+
+    def published(self) -> Sequence[Rule]:
+        """How torchvision's files name its tensors, if they hold such a head."""
+        return ()
+
+
+def tower(channels: int, depth: int, norm: bool, *, bias: bool) -> nn.Sequential:
+    """`depth` blocks of a 3x3 convolution, group norm or none, and a ReLU."""
+    groups = math.gcd(32, channels)  # torchvision has 32, and 256 channels
+    groups = max(1, groups // 2) if groups == channels else groups  # one value has no deviation
+    layer = partial(nn.GroupNorm, groups) if norm else None
+    return nn.Sequential(
+        *(Conv2dNormActivation(channels, channels, norm_layer=layer, bias=bias) for _ in range(depth))
+    ).apply(start)
+
+
+def predictor(channels: int, values: int, *, bias: float = 0.0) -> nn.Conv2d:
+    """A 3x3 convolution that gives `values` numbers a cell, `bias` at first."""
+    conv = nn.Conv2d(channels, values, 3, padding=1)
+    start(conv)
+    nn.init.constant_(conv.bias, bias)
+    return conv
+
+
+def class_predictor(channels: int, values: int, like: nn.Conv2d | None = None) -> nn.Conv2d:
+    """A `predictor` of logits that says `PRIOR` at first, on the device and of the dtype of the one it replaces."""
+    conv = predictor(channels, values, bias=-math.log((1 - PRIOR) / PRIOR))
+    return conv if like is None else conv.to(like.weight.device, like.weight.dtype)
+
+
+def start(module: nn.Module) -> None:
+    """Convolutions as the paper starts them: normal with deviation 0.01, biases 0."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, std=0.01)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def by_anchor(values: Tensor, anchors: int) -> Tensor:
+    """A map's predictions (B, A * V, h, w) as rows (B, h * w * A, V)."""
+    return values.unflatten(1, (anchors, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)
+
+
+def one_width(head: DenseHead, channels: Sequence[int]) -> int:
+    """The channels that all maps have. Raises `OptionError` where they differ, or the head is bound already."""
+    name = type(head).__name__
+    if next(head.children(), None) is not None:
+        raise OptionError(f"this {name} is bound to maps already", fix=f"{name}(…), one for every model")
+    if len(set(channels)) != 1:
+        raise OptionError(
+            f"a {name} looks at all maps with the same weights, and these differ in channels",
+            found=str(tuple(channels)),
+            fix='a neck that gives one width, such as neck="fpn"',
+        )
+    return channels[0]
+
+
+def _best_of_runs(scores: Tensor, places: Tensor, ends: Tensor, most: int) -> Tensor:
     """Indices (n,) int64 of the `most` best of each run of scores (M,): run r is at places (M,), ascending, that are
     below ends[r] and in no earlier run."""
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
