@@ -20,22 +20,20 @@ from zoo.catalog import open_catalog
 from zoo.models.detections import Detections
 from zoo.models.images import load_images
 
-HIERARCHICAL = (
-    "mobilenetv3_small_050",
-    "resnet18",
-    "lcnet_035",
-    "efficientnet_b0",
-    "hivit_t",
-    "convnext_t",
-    "tinyvit_5m",
-    "swin_t",
-    "hiera_t",
-    "cs3darknet_focus_m",
-)
-PLAIN = ("vit_ti_16", "deit_ti_distilled", "dinov2_vits14")
+HIERARCHICAL = ("mobilenetv3_small", "resnet18", "efficientnet_b0", "hivit_t", "convnext_t", "swin_t", "hiera_t")
+PLAIN = ("vit_ti_16", "dinov2_vits14")
 MERGING = ("fpn", "panet", "bifpn")
 
-SMALL = {"proposals": 100, "training_proposals": 200, "box_samples": 32}
+SHALLOW = {
+    "swin_t": {"depths": (1, 1, 1, 1)},
+    "hiera_t": {"depths": (1, 1, 2, 1)},
+    "hivit_t": {"depths": (1, 1, 2)},
+    "vit_ti_16": {"depth": 4},
+    "dinov2_vits14": {"depth": 4},
+}
+"""Fewer blocks, and so given as mappings; the others are given as names."""
+
+SMALL = {"proposals": 100, "training_proposals": 200, "box_samples": 4}
 """What makes two stages affordable, of detectors that have it."""
 
 
@@ -74,8 +72,9 @@ def built(backbone: str, neck: str, detector: str) -> Any:
     torch.manual_seed(0)
     known = open_catalog().resolve(detector).schema["properties"]
     small = {name: value for name, value in SMALL.items() if name in known}
-    side = 112 if backbone == "dinov2_vits14" else 128
-    return zoo.create(detector, backbone=backbone, neck=neck, num_classes=3, img_size=side, **small)
+    part = {"name": backbone, **SHALLOW[backbone]} if backbone in SHALLOW else backbone
+    side = 98 if backbone == "dinov2_vits14" else 96
+    return zoo.create(detector, backbone=part, neck=neck, num_classes=3, img_size=side, **small)
 
 
 def lesson(model: Any) -> tuple[Tensor, list[dict[str, Tensor]], Tensor]:
@@ -105,9 +104,9 @@ def losses(model: Any, taught: tuple[Tensor, list[dict[str, Tensor]], Tensor]) -
 def check(backbone: str, neck: str, detector: str) -> None:
     model = built(backbone, neck, detector)
     assert model.num_classes == 3
-    (found,) = model.predict(photo("chelsea"), score_threshold=0.0, max_detections=10)
+    (found,) = model.predict(photo("chelsea"), score_threshold=0.0, max_detections=2)
     assert isinstance(found, Detections)
-    assert 0 < len(found.boxes) <= 10
+    assert 0 < len(found.boxes) <= 2
     assert found.boxes.isfinite().all()
     assert (found.boxes >= 0).all()
     assert (found.boxes <= torch.tensor([451.0, 300.0, 451.0, 300.0])).all()
@@ -124,14 +123,25 @@ def check(backbone: str, neck: str, detector: str) -> None:
         parts[part] = parts.get(part, 0.0) + (0.0 if parameter.grad is None else float(parameter.grad.square().sum()))
     assert {"backbone", "neck"} < set(parts)
     assert all(norm > 0 for norm in parts.values()), parts
-    # a step downhill that should take a hundredth off the loss
-    step = 0.01 * float(before["loss"].detach()) / sum(parts.values())
+    assert any(downhill(model, taught, float(before["loss"].detach()), share) for share in (0.1, 0.03, 0.01))
+
+
+def downhill(model: Any, taught: tuple[Tensor, list[dict[str, Tensor]], Tensor], loss: float, share: float) -> bool:
+    """Whether a step along the gradient that should take a share off the loss lowers it; the step is taken back.
+
+    Two stages take it with what comes behind the proposals only: others would be looked at after it.
+    """
+    before = ("backbone.", "neck.", "rpn.") if "proposals" in type(model.config).model_fields else ()
+    named = [(name, parameter) for name, parameter in model.named_parameters() if not name.startswith(before)]
+    learning = [parameter for _, parameter in named if parameter.grad is not None]
+    step = share * loss / float(sum(parameter.grad.square().sum() for parameter in learning))
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter -= step * parameter.grad
-        after = losses(model, taught)
-    assert after["loss"] < before["loss"], (before, after)
+        for parameter in learning:
+            parameter -= step * parameter.grad
+        lower = bool(losses(model, taught)["loss"] < loss)
+        for parameter in learning:
+            parameter += step * parameter.grad
+    return lower
 
 
 @pytest.mark.parametrize("combination", covering(), ids="-".join)
@@ -152,21 +162,28 @@ def test_the_covering_selection_covers() -> None:
     assert {pair[1:] for pair in chosen} == {pair[1:] for pair in ALL}
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
-def test_what_does_not_fit_says_what_does(detector: str) -> None:
-    wrong = [(PLAIN[0], neck) for neck in MERGING] + [(HIERARCHICAL[0], "simple_pyramid")]
-    for backbone, neck in wrong:
-        with torch.device("meta"):
+@pytest.mark.parametrize(("backbone", "neck"), [*product(PLAIN[:1], MERGING), (HIERARCHICAL[0], "simple_pyramid")])
+def test_what_does_not_fit_says_what_does(backbone: str, neck: str) -> None:
+    with torch.device("meta"):
+        for detector in DETECTORS:
             with pytest.raises(zoo.OptionError, match="strides") as caught:
                 zoo.create(detector, backbone=backbone, neck=neck, num_classes=3, img_size=128)
-            named = re.fullmatch(r'neck="(\w+)"', str(caught.value.fix))
-            assert named
-            assert zoo.create(detector, backbone=backbone, neck=named[1], num_classes=3, img_size=128)
+        named = re.fullmatch(r'neck="(\w+)"', str(caught.value.fix))
+        assert named
+        assert zoo.create(DETECTORS[-1], backbone=backbone, neck=named[1], num_classes=3, img_size=128)
 
 
-@pytest.mark.parametrize("detector", [one for one in DETECTORS if not one.startswith("ssd")])
-def test_without_a_neck_the_backbone_gets_the_one_it_suits(detector: str) -> None:
+@pytest.mark.parametrize(("backbone", "name"), [(HIERARCHICAL[0], "FPN"), (PLAIN[0], "SimplePyramid")])
+def test_without_a_neck_a_backbone_gets_the_one_it_suits(backbone: str, name: str) -> None:
     with torch.device("meta"):
-        for backbone, name in ((HIERARCHICAL[0], "FPN"), (PLAIN[0], "SimplePyramid")):
+        for detector in DETECTORS:
             model = zoo.create(detector, backbone=backbone, num_classes=3, img_size=128)
-            assert type(model.neck).__name__ == name
+            assert type(model.neck).__name__ == ("SSDExtras" if detector.startswith("ssd") else name)
+
+
+def test_irregular_strides_are_named_with_a_way_out() -> None:
+    with torch.device("meta"):
+        with pytest.raises(zoo.OptionError, match=r"strides \(12, 17\)"):
+            zoo.create("retinanet", backbone="timm/crossvit_9_240", num_classes=3)
+        last = {"name": "timm/crossvit_9_240", "out_indices": (-1,)}
+        assert zoo.create("retinanet", backbone=last, neck="simple_pyramid", num_classes=3).strides[0] == 17
