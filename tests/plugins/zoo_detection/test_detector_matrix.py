@@ -68,13 +68,16 @@ def covering() -> list[tuple[str, str, str]]:
     return chosen
 
 
+def part(backbone: str) -> str | dict[str, Any]:
+    return {"name": backbone, **SHALLOW[backbone]} if backbone in SHALLOW else backbone
+
+
 def built(backbone: str, neck: str, detector: str) -> Any:
     torch.manual_seed(0)
     known = open_catalog().resolve(detector).schema["properties"]
     small = {name: value for name, value in SMALL.items() if name in known}
-    part = {"name": backbone, **SHALLOW[backbone]} if backbone in SHALLOW else backbone
     side = 98 if backbone == "dinov2_vits14" else 96
-    return zoo.create(detector, backbone=part, neck=neck, num_classes=3, img_size=side, **small)
+    return zoo.create(detector, backbone=part(backbone), neck=neck, num_classes=3, img_size=side, **small)
 
 
 def lesson(model: Any) -> tuple[Tensor, list[dict[str, Tensor]], Tensor]:
@@ -119,8 +122,8 @@ def check(backbone: str, neck: str, detector: str) -> None:
     before["loss"].backward()
     parts: dict[str, float] = {}
     for name, parameter in model.named_parameters():
-        part = name.partition(".")[0]
-        parts[part] = parts.get(part, 0.0) + (0.0 if parameter.grad is None else float(parameter.grad.square().sum()))
+        place = name.partition(".")[0]
+        parts[place] = parts.get(place, 0.0) + (0.0 if parameter.grad is None else float(parameter.grad.square().sum()))
     assert {"backbone", "neck"} < set(parts)
     assert all(norm > 0 for norm in parts.values()), parts
     assert any(downhill(model, taught, float(before["loss"].detach()), share) for share in (0.1, 0.03, 0.01))
@@ -167,17 +170,17 @@ def test_what_does_not_fit_says_what_does(backbone: str, neck: str) -> None:
     with torch.device("meta"):
         for detector in DETECTORS:
             with pytest.raises(zoo.OptionError, match="strides") as caught:
-                zoo.create(detector, backbone=backbone, neck=neck, num_classes=3, img_size=128)
+                zoo.create(detector, backbone=part(backbone), neck=neck, num_classes=3, img_size=128)
         named = re.fullmatch(r'neck="(\w+)"', str(caught.value.fix))
         assert named
-        assert zoo.create(DETECTORS[-1], backbone=backbone, neck=named[1], num_classes=3, img_size=128)
+        assert zoo.create(DETECTORS[-1], backbone=part(backbone), neck=named[1], num_classes=3, img_size=128)
 
 
 @pytest.mark.parametrize(("backbone", "name"), [(HIERARCHICAL[0], "FPN"), (PLAIN[0], "SimplePyramid")])
 def test_without_a_neck_a_backbone_gets_the_one_it_suits(backbone: str, name: str) -> None:
     with torch.device("meta"):
         for detector in DETECTORS:
-            model = zoo.create(detector, backbone=backbone, num_classes=3, img_size=128)
+            model = zoo.create(detector, backbone=part(backbone), num_classes=3, img_size=128)
             assert type(model.neck).__name__ == ("SSDExtras" if detector.startswith("ssd") else name)
 
 
