@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zoo.specs import CheckpointSpec, InputSpec, Metric, ModelSpec
+from zoo.specs import CheckpointSpec, ModelSpec
+from zoo_detection.rows.published import FITTED, on_coco
 
 PAPER = "https://arxiv.org/abs/1712.00726"
 FOLDER = "https://download.openmmlab.com/mmdetection/v2.0/cascade_rcnn"
-FITTED = InputSpec(size=(800, 1333), resize="fit", crop_pct=1.0, antialias=False, divisor=32)
+SOURCE = "https://github.com/open-mmlab/mmdetection/tree/main/configs/cascade_rcnn"
 
 
 def _checkpoint(name: str, file: str, metrics: Mapping[str, float]) -> CheckpointSpec:
@@ -23,16 +24,7 @@ def _checkpoint(name: str, file: str, metrics: Mapping[str, float]) -> Checkpoin
         input=FITTED,
         config={"freeze_norm": True},
         trained_on=("imagenet-1k", "coco/train2017"),
-        metrics=tuple(
-            Metric(
-                name=metric,
-                value=value,
-                dataset="coco/val2017",
-                conditions={"image_size": list(FITTED.size), "max_detections": 100},
-                source="https://github.com/open-mmlab/mmdetection/tree/main/configs/cascade_rcnn",
-            )
-            for metric, value in metrics.items()
-        ),
+        metrics=tuple(on_coco(metric, value, FITTED, SOURCE) for metric, value in metrics.items()),
         aliases=(file.partition("_coco")[0],),
         notes="The licence is that of mmdetection's code; the weights are published without one of their own. Written "
         "from its configuration; its code could not be run beside ours.",

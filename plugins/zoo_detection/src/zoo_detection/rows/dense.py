@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from zoo.specs import CheckpointSpec, InputSpec, Metric, ModelSpec
+from zoo.specs import ModelSpec
+from zoo_detection.rows.published import FITTED, FROZEN, torchvision_checkpoint
 
 RETINANET_PAPER = "https://arxiv.org/abs/1708.02002"
 FCOS_PAPER = "https://arxiv.org/abs/1904.01355"
-
-INPUT = InputSpec(size=(800, 1333), resize="fit", crop_pct=1.0, antialias=False, divisor=32)
-
-_LICENSE = "The licence is that of torchvision's code; the weights are published without one of their own."
 
 
 def _head(name: str, factory: str, paper: str, summary: str, *tags: str) -> ModelSpec:
@@ -25,31 +19,6 @@ def _head(name: str, factory: str, paper: str, summary: str, *tags: str) -> Mode
         family=factory.rpartition(":")[2],
         tags=("head", *tags),
         paper=paper,
-    )
-
-
-def _checkpoint(file: str, enumeration: str, box_ap: float, config: Mapping[str, Any]) -> CheckpointSpec:
-    return CheckpointSpec(
-        name="coco_v1",
-        sources=(f"https://download.pytorch.org/models/{file}",),
-        format="torchvision",
-        license="BSD-3-Clause",
-        labels="coco_91",
-        num_classes=91,
-        input=INPUT,
-        config=config,
-        trained_on=("imagenet-1k", "coco/train2017"),
-        metrics=(
-            Metric(
-                name="box_ap",
-                value=box_ap,
-                dataset="coco/val2017",
-                conditions={"image_size": list(INPUT.size)},
-                source="https://docs.pytorch.org/vision/stable/models.html",
-            ),
-        ),
-        aliases=(f"{enumeration}.COCO_V1",),
-        notes=_LICENSE,
     )
 
 
@@ -78,15 +47,16 @@ DENSE = (
         aliases=("retinanet", "retinanet_resnet50_fpn"),
         tags=("one-stage", "anchors"),
         paper=RETINANET_PAPER,
-        input=INPUT,
+        input=FITTED,
         formats=("native", "torchvision"),
         checkpoints=(
-            _checkpoint(
+            torchvision_checkpoint(
                 "retinanet_resnet50_fpn_coco-eeacb38b.pth",
-                "RetinaNet_ResNet50_FPN_Weights",
-                box_ap=36.4,
-                # Trained with frozen norms; torchvision adds nothing to their variance for this file alone.
-                config={"freeze_norm": True, "norm_eps": 0.0},
+                "RetinaNet_ResNet50_FPN_Weights.COCO_V1",
+                {"box_ap": 36.4},
+                FROZEN,
+                labels="coco_91",
+                num_classes=91,
             ),
         ),
     ),
@@ -104,14 +74,16 @@ DENSE = (
         aliases=("retinanet_resnet50_fpn_v2",),
         tags=("one-stage", "anchors"),
         paper=RETINANET_PAPER,
-        input=INPUT,
+        input=FITTED,
         formats=("native", "torchvision"),
         checkpoints=(
-            _checkpoint(
+            torchvision_checkpoint(
                 "retinanet_resnet50_fpn_v2_coco-5905b1c5.pth",
-                "RetinaNet_ResNet50_FPN_V2_Weights",
-                box_ap=41.5,
-                config={},
+                "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1",
+                {"box_ap": 41.5},
+                {},
+                labels="coco_91",
+                num_classes=91,
             ),
         ),
     ),
@@ -125,14 +97,16 @@ DENSE = (
         aliases=("fcos", "fcos_resnet50_fpn"),
         tags=("one-stage", "anchor-free"),
         paper=FCOS_PAPER,
-        input=INPUT,
+        input=FITTED,
         formats=("native", "torchvision"),
         checkpoints=(
-            _checkpoint(
+            torchvision_checkpoint(
                 "fcos_resnet50_fpn_coco-99b0c9b7.pth",
-                "FCOS_ResNet50_FPN_Weights",
-                box_ap=39.2,
-                config={"freeze_norm": True},
+                "FCOS_ResNet50_FPN_Weights.COCO_V1",
+                {"box_ap": 39.2},
+                {"freeze_norm": True},
+                labels="coco_91",
+                num_classes=91,
             ),
         ),
     ),

