@@ -27,6 +27,8 @@ from zoo.models.preprocessing import Preprocessor
 
 if TYPE_CHECKING:
     from zoo.models.images import ImageInput, LoadedImage
+    from zoo.models.labels import LabelSpace
+    from zoo.models.preprocessing import Frame
 
 Box = tuple[int, int, int, int]
 Merge = Literal["nms", "nmm"]
@@ -93,16 +95,7 @@ def predict_sliced(
             classes=classes,
             embeddings=embeddings,
         )
-        empty = Detections(
-            source=loaded.source,
-            size=loaded.size,
-            frame=preprocessor.frame(loaded),
-            boxes=torch.zeros(0, 4),
-            scores=torch.zeros(0),
-            ids=torch.zeros(0, dtype=torch.int64),
-            names=(),
-            labels=model.label_space,
-        )
+        empty = _nothing_in(loaded, preprocessor.frame(loaded), model.label_space)
         seen.append(
             merged(empty, [one for one in found if isinstance(one, Detections)], parts, merging)[:max_detections]
         )
@@ -199,6 +192,20 @@ def merged(empty: Detections, found: Sequence[Detections], parts: Sequence[Box],
         masks=_masks(found, parts, [order[group].tolist() for group in grown], empty.size),
         keypoints=torch.cat(points)[order[best]] if points else None,
         embeddings=torch.cat(vectors)[order[best]] if vectors else None,
+    )
+
+
+def _nothing_in(loaded: LoadedImage, frame: Frame, labels: LabelSpace | None) -> Detections:
+    """A picture in which nothing is found."""
+    return Detections(
+        source=loaded.source,
+        size=loaded.size,
+        frame=frame,
+        boxes=torch.zeros(0, 4),
+        scores=torch.zeros(0),
+        ids=torch.zeros(0, dtype=torch.int64),
+        names=(),
+        labels=labels,
     )
 
 
