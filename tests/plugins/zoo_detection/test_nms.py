@@ -16,6 +16,7 @@ from torchvision import ops
 from zoo_detection import boxes as geometry
 from zoo_detection.nms import (
     SMALL_GROUP,
+    _keep_best_on_a_grid,
     best_of_groups,
     diou_nms,
     gaussian_decay,
@@ -105,6 +106,14 @@ def test_groups_far_apart_in_number_cost_no_precision() -> None:
     assert keep_best(*found, 0.5).tolist() == by_group(found, 0.5)
     crowded = boxes.repeat(2, 1), torch.linspace(1, 0.1, 2000), torch.cat((found[2], found[2]))
     assert len(keep_best(*crowded, 0.5)) == len(keep_best(boxes, *(values[:1000] for values in crowded[1:]), 0.5))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 30, 20_000])
+def test_the_one_call_of_other_devices_keeps_the_same(groups: int) -> None:
+    boxes, scores, rows = seeded_candidates(600, groups)
+    boxes = torch.cat((boxes, boxes + 0.25)) - 40  # some left of and above the image
+    found = boxes.double(), torch.cat((scores, scores / 2)).double(), rows.repeat(2)
+    assert _keep_best_on_a_grid(*found, 0.4).tolist() == by_group(found, 0.4)
 
 
 def test_an_overlap_that_rounding_lifts_past_the_threshold_is_past_it() -> None:

@@ -1,8 +1,8 @@
 """Losses of detectors: for classes that are rare among thousands of anchors, and for boxes.
 
 Each is a sum over its elements divided by `normalizer` (the number of positives, of samples, ...: what the detector's
-paper divides by; a tensor or a number, 1 where it is left out), a scalar in float32 at least. Nothing to sum is 0, with
-a gradient of 0.
+paper divides by; a tensor or a number above 0, 1 where it is left out), a scalar in float32 at least. Nothing to sum is
+0, with a gradient of 0.
 
 N boxes or anchors   K classes
 """
@@ -40,7 +40,7 @@ def sigmoid_focal(
             "gamma is 0 or at least 1: between, the gradient of a sure answer is infinite", found=str(gamma)
         )
     logits = at_least_float32(logits)
-    loss = ops.sigmoid_focal_loss(logits, targets.to(logits.dtype), alpha=alpha, gamma=gamma, reduction="sum")
+    loss: Tensor = ops.sigmoid_focal_loss(logits, targets.to(logits.dtype), alpha=alpha, gamma=gamma, reduction="sum")
     return loss / normalizer
 
 

@@ -108,7 +108,7 @@ def pad_detections(
     slots = torch.where(rank < max_detections, rows * max_detections + rank, spill)
     kept = torch.full((spill + 1,), -1, dtype=torch.int64, device=order.device).scatter(0, slots, order)
     kept = kept[:spill].view(batch_size, max_detections)
-    return (*(_rows(values, kept, fill) for values, fill in ((boxes, 0), (scores, 0), (labels, -1))), kept)
+    return _rows(boxes, kept, 0), _rows(scores, kept, 0), _rows(labels, kept, -1), kept
 
 
 def best_of_groups(scores: Tensor, groups: Tensor, count: int, most: int) -> Tensor:
@@ -249,4 +249,5 @@ def _keep_best_on_a_grid(boxes: Tensor, scores: Tensor, groups: Tensor, threshol
     row = torch.floor((places + 0.5) / columns)  # half a step from a whole number: never rounded to a wrong one
     middle = torch.floor(columns / 2)
     offsets = torch.stack((places - row * columns - middle, row - middle), dim=1) * cell  # (M, 2)
-    return nms(boxes + torch.cat((offsets, offsets), dim=1), scores, threshold)[:-2]
+    kept: Tensor = nms(boxes + torch.cat((offsets, offsets), dim=1), scores, threshold)
+    return kept[:-2]
