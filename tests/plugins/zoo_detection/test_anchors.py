@@ -119,8 +119,8 @@ def test_kmeans_is_the_same_for_a_seed_and_fits_better_with_more_anchors() -> No
 
 
 def test_kmeans_counts_overlap_and_not_distance() -> None:
-    small, large = torch.rand(200, 2) * 4 + 2, torch.rand(200, 2) * 40 + 200  # all the spread in pixels is large
     torch.manual_seed(0)
+    small, large = torch.rand(200, 2) * 4 + 2, torch.rand(200, 2) * 40 + 200  # all the spread in pixels is large
     anchors = kmeans_anchors(torch.cat((small, large)), 3)
     assert sum(area < 100 for area in anchors.prod(dim=1).tolist()) == 2  # the spread in shape is small's
 
