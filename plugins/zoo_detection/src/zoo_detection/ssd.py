@@ -155,6 +155,11 @@ class SSD(Detector):
                 outputs["embeddings"] = self.embeddings(maps, outputs)
         return {**outputs, "raw": raw} if output_raw else outputs
 
+    def network(self, images: Tensor) -> dict[str, Tensor]:
+        """What the head says, before boxes are chosen."""
+        raw: dict[str, Tensor] = self.head(self.maps(images))
+        return raw
+
     def maps(self, images: Tensor) -> list[Tensor]:
         """Images (B, C, H, W) → the neck's maps (B, C', h, w), fine to coarse."""
         maps = self.backbone(images)
