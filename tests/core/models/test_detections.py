@@ -78,6 +78,11 @@ def test_without_a_label_space_outputs_are_class_ids():
     assert seen.names == ("class 1", "class 12", "class 18")
 
 
+@pytest.mark.parametrize("name", ["coco", "coco_90"])
+def test_padding_is_not_the_first_class(name):
+    assert found(label_space(name), labels=torch.tensor([0, -1, -1, -1])).names == ("person",)
+
+
 def test_masks_points_and_embeddings_come_with_their_objects():
     seen = people()
     assert (seen.masks.shape, seen.masks.dtype) == ((2, 100, 160), torch.bool)
