@@ -7,19 +7,22 @@ B batch   C channels   H W the padded batch's sides   L levels   D width of ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from zoo.checkpoints.keymap import Drop, KeyMap, StateMap
+from zoo.errors import OptionError
 from zoo.models.config import ModelConfig
 from zoo.models.detector import Detector, DetectorConfig, Pixels
 from zoo.models.load_report import report_of_parts
 from zoo.models.model import Backbone, Neck
 from zoo.models.parts import Part, build_backbone, build_neck
 from zoo.specs import InputSpec
+from zoo_detection.torchvision_keys import torchvision_keys
 
 IMAGE_SIZE = (800, 1333)
 """The shorter side of an image, and the most that the longer one may have: what COCO's detectors are compared at."""
@@ -46,6 +49,7 @@ class PyramidConfig(ModelConfig):
     min_stride: int = Field(4, ge=1, description="of the finest map that the neck is given")
     levels: int = Field(5, ge=1, le=16, description="maps that the neck gives")
     extra: Extra = Field("pool", description="how a neck that can be told makes maps beyond the backbone's")
+    out_indices: tuple[int, ...] | None = Field(None, description="which of the neck's maps to give; None: all")
 
 
 class Pyramid(Backbone):
@@ -68,7 +72,9 @@ class Pyramid(Backbone):
         wanted = {"levels": config.levels, "extra": config.extra, "finest_stride": config.min_stride}
         self.neck: Neck = build_neck(config.neck or default, **wanted)
         self.neck.bind([self.backbone.channels[i] for i in self.chosen], [strides[i] for i in self.chosen])
-        self.channels, self.strides = self.neck.channels, self.neck.strides
+        self._given = _given(config.out_indices, len(self.neck.channels))
+        self.channels = tuple(self.neck.channels[i] for i in self._given)
+        self.strides = tuple(self.neck.strides[i] for i in self._given)
         self.input_spec = fitted_input(self.backbone.input_spec, config.image_size)
         self.load_report = report_of_parts(self.state_dict(), {"backbone": self.backbone, "neck": self.neck})
         self.provenance = self.backbone.provenance
@@ -77,12 +83,17 @@ class Pyramid(Backbone):
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = self.backbone(images)
         pyramid: list[Tensor] = self.neck([maps[i] for i in self.chosen])
-        return pyramid
+        return [pyramid[i] for i in self._given]
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         keep_frozen(self.backbone, self.config.freeze_norm)
         return self
+
+    def key_maps(self) -> Mapping[str, StateMap]:
+        # A whole detector's file serves its pyramid, too.
+        heads = Drop(r"(?!backbone\.|neck\.).+", "of the detector's heads")
+        return {"native": KeyMap(heads), **torchvision_keys(self.backbone, heads, frozen=self.config.freeze_norm)}
 
 
 class PyramidDetectorConfig(DetectorConfig):
@@ -138,7 +149,7 @@ class PyramidDetector(Detector):
     @classmethod
     def as_backbone(cls, config: PyramidDetectorConfig, out_indices: Sequence[int] | None = None) -> Backbone:
         """The pyramid on its own, under the same state-dict names less the heads'."""
-        return Pyramid(cls._pyramid_config(config))
+        return Pyramid(cls._pyramid_config(config).replace(out_indices=out_indices))
 
     @classmethod
     def _pyramid_config(cls, config: PyramidDetectorConfig) -> PyramidConfig:
@@ -153,6 +164,20 @@ class PyramidDetector(Detector):
             levels=cls.levels,
             extra=cls.extra,
         )
+
+
+def _given(indices: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
+    """Which of `count` maps are given, counted from 0."""
+    if indices is None:
+        return tuple(range(count))
+    chosen = tuple(i + count if i < 0 else i for i in indices)
+    if not chosen or not all(0 <= i < count for i in chosen) or list(chosen) != sorted(set(chosen)):
+        raise OptionError(
+            f"the pyramid has {count} maps; out_indices names them from 0, or from -1 backwards, fine to coarse",
+            asked=f"out_indices={indices}",
+            fix=f"out_indices=({count - 1},)",
+        )
+    return chosen
 
 
 def fitted_input(backbone: InputSpec, image_size: int | tuple[int, int] | None) -> InputSpec:

@@ -16,5 +16,6 @@ PYRAMIDS = (
         family="Pyramid",
         paper="https://arxiv.org/abs/1612.03144",
         input=FITTED,
+        formats=("native", "torchvision"),
     ),
 )
