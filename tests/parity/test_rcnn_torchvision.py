@@ -5,6 +5,7 @@ Numbers are compared in float64, where rounding does not choose other boxes, and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,12 @@ def pair(case: Case, folder: Path, **options: Any) -> tuple[nn.Module, Any]:
     return oracle.double(), model.double()
 
 
-@pytest.fixture(scope="module", params=CASES)
+QUICK = "faster"  # the others are long tests
+
+
+@pytest.fixture(
+    scope="module", params=[name if name == QUICK else pytest.param(name, marks=pytest.mark.long) for name in CASES]
+)
 def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Any]:
     return pair(CASES[request.param], tmp_path_factory.mktemp(request.param))
 
@@ -96,7 +102,7 @@ def test_every_output_is_torchvisions(models: tuple[nn.Module, Any]) -> None:
         assert ({"masks", "keypoints"} & set(wanted[0])) == ({"masks", "keypoints"} & set(found))
 
 
-@pytest.mark.parametrize("mode", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("mode", [True, pytest.param(False, marks=pytest.mark.long)], ids=["training", "evaluation"])
 def test_every_loss_is_torchvisions(models: tuple[nn.Module, Any], mode: bool) -> None:
     oracle, model = models
     if not mode and any(isinstance(m, nn.BatchNorm2d) for m in oracle.modules()):
@@ -132,7 +138,9 @@ def ours(target: dict[str, Tensor], batch: Tensor) -> dict[str, Tensor]:
     return {**target, "labels": target["labels"] - 1, "masks": masks}
 
 
-@pytest.mark.parametrize("models", ["faster", "mask", "keypoint"], indirect=True)
+@pytest.mark.parametrize(
+    "models", [pytest.param(name, marks=pytest.mark.long) for name in ("faster", "mask", "keypoint")], indirect=True
+)
 def test_from_picture_to_result_as_torchvision(models: tuple[nn.Module, Any]) -> None:
     oracle, model = models[0].float().eval(), models[1].float()
     images = pictures(*SIZES)
@@ -150,12 +158,17 @@ def test_from_picture_to_result_as_torchvision(models: tuple[nn.Module, Any]) ->
     oracle.double(), model.double()
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+def some_now(names: Iterable[str], *now: str) -> list[Any]:
+    """Names as parameters; all but those named `now` make long tests."""
+    return [name if name in now else pytest.param(name, marks=pytest.mark.long) for name in names]
+
+
+@pytest.mark.parametrize("name", some_now(PUBLISHED, "mask_rcnn_r50_fpn", "faster_rcnn_mobilenetv3_large_fpn"))
 def test_every_published_name_goes_in_and_comes_out(name: str) -> None:
     case = PUBLISHED[name]
     with torch.device("meta"):
         published = case.oracle(case.classes).state_dict()
-    model = zoo.create(case.row, device="meta")
+    model = zoo.create(checkpoint_of(case.row), device="meta")
     keys = model.key_maps()["torchvision"]
     own = model.state_dict()
     shapes = {key: tensor.shape for key, tensor in published.items()}
@@ -166,6 +179,11 @@ def test_every_published_name_goes_in_and_comes_out(name: str) -> None:
         assert {key: t.shape for key, t in state.tensors.items()} == {key: t.shape for key, t in own.items()}
 
 
+def checkpoint_of(row: str) -> str:
+    """The row with its published weights named, and so with the config these need."""
+    return row if "." in row else f"{row}.coco"
+
+
 def test_the_file_of_faster_rcnn_has_the_published_number_of_tensors_and_parameters() -> None:
     with torch.device("meta"):
         oracle = PUBLISHED["faster_rcnn_r50_fpn"].oracle(90)
@@ -173,19 +191,20 @@ def test_the_file_of_faster_rcnn_has_the_published_number_of_tensors_and_paramet
     assert sum(p.numel() for p in oracle.parameters()) == 41_755_286
 
 
-@pytest.mark.parametrize(
-    ("name", "eps", "frozen"),
-    [
-        ("faster_rcnn_r50_fpn", 0.0, True),
-        ("faster_rcnn_r50_fpn_v2", 1e-5, False),
-        ("faster_rcnn_mobilenetv3_large_fpn", 1e-5, True),
-        ("mask_rcnn_r50_fpn", 0.0, True),
-        ("keypoint_rcnn_r50_fpn", 0.0, True),
-        ("keypoint_rcnn_r50_fpn.coco_legacy", 1e-5, True),
-    ],
-)
-def test_norms_are_as_the_published_file_needs_them(name: str, eps: float, frozen: bool) -> None:
-    model = zoo.create(name, device="meta").train()
+NORMS = {
+    "faster_rcnn_r50_fpn": (0.0, True),
+    "faster_rcnn_r50_fpn_v2": (1e-5, False),
+    "faster_rcnn_mobilenetv3_large_fpn": (1e-5, True),
+    "mask_rcnn_r50_fpn": (0.0, True),
+    "keypoint_rcnn_r50_fpn": (0.0, True),
+    "keypoint_rcnn_r50_fpn.coco_legacy": (1e-5, True),
+}
+
+
+@pytest.mark.parametrize("name", some_now(NORMS, "faster_rcnn_r50_fpn", "keypoint_rcnn_r50_fpn.coco_legacy"))
+def test_norms_are_as_the_published_file_needs_them(name: str) -> None:
+    eps, frozen = NORMS[name]
+    model = zoo.create(checkpoint_of(name), device="meta").train()
     norms = [m for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     assert {norm.eps for norm in norms} == {eps}
     assert {norm.training for norm in norms} == {not frozen}

@@ -93,9 +93,9 @@ class MaskStage(nn.Module):
 
     def reset_classes(self, num_classes: int) -> None:
         """A fresh last convolution for K classes and a background."""
-        width = self.predictor.mask_fcn_logits.in_channels
-        fresh: nn.Module = MaskRCNNPredictor(width, width, num_classes + 1).mask_fcn_logits
-        self.predictor.mask_fcn_logits = fresh
+        old: nn.Conv2d = self.predictor.mask_fcn_logits
+        fresh: nn.Module = MaskRCNNPredictor(old.in_channels, old.in_channels, num_classes + 1).mask_fcn_logits
+        self.predictor.mask_fcn_logits = fresh.to(old.weight)
 
 
 def mask_stage(config: TwoStageConfig, norm: Norm, width: int, strides: Sequence[int]) -> MaskStage:

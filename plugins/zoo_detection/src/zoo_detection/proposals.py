@@ -27,6 +27,7 @@ from zoo_detection.nms import keep_best, pad_detections
 
 CODER = BoxCoder()
 SMALLEST_SIDE = 1e-3  # pixels; narrower proposals are none
+MOST = 2**31  # regions of a batch
 BETA = 1 / 9  # of the smooth L1 loss, in both stages of R-CNN
 
 
@@ -101,7 +102,7 @@ class RPN(nn.Module):
         logits, codes = self.head(maps)
         return Objectness(
             [level.permute(0, 2, 3, 1).flatten(1) for level in logits],
-            [level.permute(0, 2, 3, 1).reshape(len(level), -1, 4) for level in codes],
+            [level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, 4) for level in codes],
             self.anchors(images, maps),
         )
 
@@ -119,7 +120,7 @@ class RPN(nn.Module):
         images, places = usable.nonzero(as_tuple=True)
         boxes, scores, levels = boxes[images, places], scores[images, places], levels[places]  # flat
         kept = keep_best(boxes, scores, images * len(chosen) + levels, limits.nms_threshold)
-        padded = pad_detections(boxes[kept], scores[kept], levels[kept], images[kept], len(usable), limits.count)
+        padded = pad_detections(boxes[kept], scores[kept], levels[kept], images[kept], sizes.shape[0], limits.count)
         return flat(padded[0], padded[3] >= 0)
 
     def losses(self, said: Objectness, targets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -150,6 +151,9 @@ class RPN(nn.Module):
 def flat(boxes: Tensor, found: Tensor) -> Regions:
     """Padded boxes (B, K, 4), of which those are some where `found` (B, K), as regions."""
     images, places = found.nonzero(as_tuple=True)
+    if torch.compiler.is_exporting():
+        # Without a bound, what is counted of so many regions could pass an int64, and ONNX has no larger number.
+        torch._check(images.shape[0] <= MOST)
     return Regions(boxes[images, places], images)
 
 

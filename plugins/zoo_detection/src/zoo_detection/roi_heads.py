@@ -57,10 +57,10 @@ class RoIPool(nn.Module):
         if len(maps) == 1:
             return self._cut(maps[0], boxes, self.scales[0])
         level = self._level(regions.boxes)
-        pooled = maps[0].new_zeros(boxes.shape[0], maps[0].shape[1], self.size, self.size)
+        pooled = maps[0].new_empty(boxes.shape[0], maps[0].shape[1], self.size, self.size)  # all of it is written
         for i, (feature, scale) in enumerate(zip(maps, self.scales, strict=True)):
             (rows,) = (level == i).nonzero(as_tuple=True)
-            pooled = pooled.index_put((rows,), self._cut(feature, boxes[rows], scale))
+            pooled[rows] = self._cut(feature, boxes[rows], scale)  # in place: it is the largest tensor of all
         return pooled
 
     def _level(self, boxes: Tensor) -> Tensor:
@@ -207,8 +207,8 @@ class SingleLook(Looks):
         return vectors
 
     def reset_classes(self, num_classes: int) -> None:
-        width = self.stage.predictor.cls_score.in_features
-        self.stage.predictor = FastRCNNPredictor(width, num_classes + 1)
+        old: nn.Linear = self.stage.predictor.cls_score
+        self.stage.predictor = FastRCNNPredictor(old.in_features, num_classes + 1).to(old.weight)
 
 
 def choose(look: Look, sizes: Tensor, selection: Selection) -> dict[str, Tensor]:
