@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -47,6 +49,12 @@ def some_maps(name: str) -> list[Tensor]:
 
 def large_maps(name: str) -> list[Tensor]:
     return maps_for(name, (6, 8)) if name == "simple_pyramid" else maps_for(name, (24, 40), (12, 20), (6, 10))
+
+
+def other_maps(name: str) -> list[Tensor]:
+    """Of another batch and other sides than `large_maps`, odd ones among them."""
+    sides = [(9, 5)] if name == "simple_pyramid" else [(37, 43), (19, 22), (9, 11)]
+    return maps_for(name, *sides, batch=3)
 
 
 def halved(side: int) -> int:
@@ -173,14 +181,24 @@ def test_export_keeps_batch_and_sides_free(name: str) -> None:
     neck, maps = bound(name, levels=5, **cells).eval(), large_maps(name)
     dims = [{0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO} for _ in maps]
     program = torch.export.export(neck, (maps,), dynamic_shapes=(dims,)).module()
-    other = (
-        maps_for(name, (9, 5), batch=3)
-        if name == "simple_pyramid"
-        else maps_for(name, (37, 43), (19, 22), (9, 11), batch=3)
-    )
-    for given in (maps, other):
+    for given in (maps, other_maps(name)):
         for a, b in zip(neck(given), program(given), strict=True):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ALL)
+def test_in_onnxruntime_the_maps_are_the_same_at_other_sizes(name: str, tmp_path: Path) -> None:
+    cells = {"cells": 1} if name == "bifpn" else {}
+    neck, maps = bound(name, levels=5, **cells).eval(), large_maps(name)
+    dims = [{0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO} for _ in maps]
+    program = torch.onnx.export(neck, (maps,), dynamo=True, dynamic_shapes=(dims,), verbose=False)
+    program.save(tmp_path / "neck.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "neck.onnx")
+    other = other_maps(name)
+    inputs = {place.name: m.numpy() for place, m in zip(session.get_inputs(), other, strict=True)}
+    for a, b in zip(neck(other), session.run(None, inputs), strict=True):
+        torch.testing.assert_close(a, torch.from_numpy(b), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ALL)
