@@ -181,7 +181,7 @@ def test_every_published_name_goes_in_and_comes_out(name: str) -> None:
 
 def checkpoint_of(row: str) -> str:
     """The row with its published weights named, and so with the config these need."""
-    return row if "." in row else f"{row}.coco"
+    return row if "." in row else f"{row}.coco_v1"
 
 
 def test_the_file_of_faster_rcnn_has_the_published_number_of_tensors_and_parameters() -> None:
