@@ -10,6 +10,7 @@ from torch import nn
 
 import zoo
 from zoo.errors import OptionError
+from zoo.models.counting import multiply_accumulates
 from zoo.specs import InputSpec
 from zoo_detection import FasterRCNN, Pyramid, RetinaNet
 from zoo_detection.pyramid import fitted_input
@@ -104,3 +105,17 @@ def test_a_report_says_which_parts_came_with_weights() -> None:
     assert model.provenance is not None
     assert "mobilenetv2" in model.provenance.ref
     assert zoo.create("retinanet", num_classes=2, **SMALL).load_report is None
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "mask_rcnn", "keypoint_rcnn", "cascade_rcnn", "cascade_mask_rcnn"])
+def test_a_second_stage_costs_what_all_its_regions_cost(name: str) -> None:
+    with torch.device("meta"):
+        model = zoo.create(name, num_classes=2, img_size=128, proposals=10, max_detections=1, **SMALL)
+        more = zoo.create(name, num_classes=2, img_size=128, proposals=20, max_detections=1, **SMALL)
+        seen = zoo.create(name, num_classes=2, img_size=128, proposals=10, max_detections=4, **SMALL)
+    cost = multiply_accumulates(model, model.input_spec)
+    looks = 3 if "cascade" in name else 1
+    per_region = 16 * 49 * 1024 + 1024 * 1024 + 1024 * (3 + 4 * (1 if looks == 3 else 3))
+    assert multiply_accumulates(more, model.input_spec) - cost == 10 * looks * per_region
+    details = multiply_accumulates(seen, model.input_spec) - cost
+    assert (details > 0) == ("mask" in name or "keypoint" in name)

@@ -160,6 +160,10 @@ class CascadeLooks(Looks):
         vectors: Tensor = self.stages[-1].head(cuts)
         return vectors
 
+    def network(self, cuts: Tensor) -> None:
+        for stage in self.stages:
+            stage(cuts)
+
     def reset_classes(self, num_classes: int) -> None:
         for stage in self.stages:
             stage.predictor.cls_score = nn.Linear(stage.predictor.cls_score.in_features, num_classes + 1)
@@ -189,6 +193,11 @@ class CascadeMasks(nn.Module):
             loss = stage.losses(maps, [samples], targets, sizes)["loss_masks"]
             losses[f"loss_masks_{number}"] = weight * loss
         return losses
+
+    def network(self, finest: Tensor, count: int) -> None:
+        """All that is computed of `count` detections, of maps like this (B, D, h, w), for counting."""
+        for stage in self.stages:
+            stage.network(finest, count)
 
     def reset_classes(self, num_classes: int) -> None:
         """Fresh last convolutions for K classes and a background."""

@@ -101,6 +101,11 @@ class DenseDetector(PyramidDetector):
                 outputs["embeddings"] = object_embeddings(maps, self.strides, outputs["boxes"], outputs["labels"])
         return {**outputs, "raw": raw} if output_raw else outputs
 
+    def network(self, images: Tensor) -> dict[str, Tensor]:
+        """What the head says, before boxes are chosen."""
+        raw: dict[str, Tensor] = self.head(self.maps(images))
+        return raw
+
     def checked(self, targets: Sequence[Target], images: Tensor, sizes: Tensor) -> list[dict[str, Tensor]]:
         """The targets, if the images can have them. Raises `InputError` that names the image and the object."""
         return check_targets(targets, images, sizes, num_classes=self.num_classes, labels=self.label_space)
@@ -130,13 +135,8 @@ class DenseDetector(PyramidDetector):
         sizes: Tensor,
         selection: Selection,
     ) -> tuple[Tensor, Candidates]:
-        """The boxes (M, 4), clipped to their images, that suppression leaves of a whole batch, and what is in them.
-
-        On the meta device there are no scores to choose by: none.
-        """
+        """The boxes (M, 4), clipped to their images, that suppression leaves of a whole batch, and what is in them."""
         found = self._above(self.head.scores(raw), per_level, selection)
-        if anchors.is_meta:
-            return anchors[:0], found
         boxes = self.head.decode(raw["boxes"][found.images, found.anchors], anchors[found.anchors])
         boxes = clip_boxes(boxes, sizes[found.images])
         groups = found.images * self.num_classes + found.labels
@@ -150,8 +150,6 @@ class DenseDetector(PyramidDetector):
         if looked_for is not None:
             labels = torch.tensor(looked_for, dtype=torch.int64, device=scores.device)
             scores = scores[..., labels]
-        if scores.is_meta:
-            return Candidates(labels[:0], labels[:0], labels[:0], scores[:0, 0, 0])
         batch_size, anchors, classes = scores.shape
         flat = scores.flatten()
         places = (flat > selection.score_threshold).nonzero()[:, 0]  # image by image, level by level

@@ -96,5 +96,9 @@ class KeypointStage(nn.Module):
         ]
         return {"loss_keypoints": keypointrcnn_loss(logits, boxes, placed, matches)}
 
+    def network(self, finest: Tensor, count: int) -> None:
+        """All that is computed of `count` detections, of maps like this (B, D, h, w), for counting."""
+        self.predictor(self.head(finest.new_zeros(count, finest.shape[1], CUT, CUT)))
+
     def reset_classes(self, num_classes: int) -> None:
         """Points are the same for all classes: nothing changes."""

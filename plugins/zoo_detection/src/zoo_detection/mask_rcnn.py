@@ -91,6 +91,10 @@ class MaskStage(nn.Module):
         labels = [target["labels"] + 1 for target in targets]
         return {"loss_masks": maskrcnn_loss(logits, boxes, masks, labels, matches)}
 
+    def network(self, finest: Tensor, count: int) -> None:
+        """All that is computed of `count` detections, of maps like this (B, D, h, w), for counting."""
+        self.predictor(self.head(finest.new_zeros(count, finest.shape[1], CUT, CUT)))
+
     def reset_classes(self, num_classes: int) -> None:
         """A fresh last convolution for K classes and a background."""
         old: nn.Conv2d = self.predictor.mask_fcn_logits

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zoo.checkpoints.keymap import Prefix, StateMap
+from zoo.checkpoints.keymap import Formerly, Prefix, StateMap
 from zoo.models.model import Backbone
 from zoo_detection.rcnn_backbones import RCNNMobileNet
-from zoo_detection.torchvision_keys import Formerly, torchvision_keys
+from zoo_detection.torchvision_keys import torchvision_keys
 
 HEADS = (
     Formerly(r"rpn.head.conv.(weight|bias)", r"rpn.head.conv.0.0.\1"),

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from zoo.checkpoints.keymap import Prefix, Rename, Rule
+from zoo.checkpoints.keymap import Formerly, Prefix, Rename, Rule
 from zoo.errors import OptionError
 from zoo.models.targets import Target
 from zoo_detection.anchors import GridAnchors
@@ -36,7 +36,6 @@ from zoo_detection.dense import (
 )
 from zoo_detection.losses import giou_loss, sigmoid_focal, smooth_l1
 from zoo_detection.matching import BETWEEN, atss, max_iou
-from zoo_detection.torchvision_keys import Formerly
 
 CODER = BoxCoder()
 

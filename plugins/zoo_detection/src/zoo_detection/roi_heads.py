@@ -174,6 +174,10 @@ class Looks(nn.Module):
         """Cut-outs (M, D, S, S) → vectors (M, F)."""
         raise NotImplementedError
 
+    def network(self, cuts: Tensor) -> None:
+        """All that is computed of cut-outs (M, D, S, S), for counting."""
+        raise NotImplementedError
+
     def reset_classes(self, num_classes: int) -> None:
         """Fresh predictors for K classes and a background."""
         raise NotImplementedError
@@ -205,6 +209,9 @@ class SingleLook(Looks):
     def embed(self, cuts: Tensor) -> Tensor:
         vectors: Tensor = self.stage.head(cuts)
         return vectors
+
+    def network(self, cuts: Tensor) -> None:
+        self.stage(cuts)
 
     def reset_classes(self, num_classes: int) -> None:
         old: nn.Linear = self.stage.predictor.cls_score

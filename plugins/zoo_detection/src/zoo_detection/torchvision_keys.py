@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import torch
 
-from zoo.checkpoints.keymap import KeyMap, Piece, Pieces, Prefix, Rename, Rule, StateMap
+from zoo.checkpoints.keymap import Formerly, KeyMap, Piece, Pieces, Prefix, Rule, StateMap
 from zoo.models.model import Backbone
 
 BODY = "backbone.body."
@@ -35,21 +35,6 @@ def torchvision_keys(
         return {}
     body = PartOf(BODY, "backbone.", keys, inside)
     return {"torchvision": KeyMap(*heads, *FPN_KEYS, Counters(BODY, kept=not frozen), body)}
-
-
-class Formerly:
-    """A name that older files have in place of the published one; saving writes the published one."""
-
-    def __init__(self, older: str, published: str) -> None:
-        self.rename = Rename(older, published)
-
-    def load(self, pieces: Pieces, skipped: dict[str, str]) -> Pieces:
-        """Older → published."""
-        return self.rename.load(pieces, skipped)
-
-    def save(self, pieces: Pieces) -> Pieces:
-        """Published, as they are."""
-        return pieces
 
 
 class Counters:

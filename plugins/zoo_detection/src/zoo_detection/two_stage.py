@@ -119,6 +119,15 @@ class TwoStage(PyramidDetector):
             outputs["raw"] = {**_raw(said), "proposals": regions.boxes, "images": regions.images, **look.raw}
         return outputs
 
+    def network(self, images: Tensor) -> None:
+        """The proposal network, looks at as many regions as there can be, and what is said of as many detections."""
+        maps = self.maps(whole_cells(images, self._divisor))
+        self.rpn.head(maps)
+        width, batch = self.channels[0], images.shape[0]
+        self.looks.network(maps[0].new_zeros(self.config.proposals * batch, width, CUT, CUT))
+        for name in self.details:
+            getattr(self, name).network(maps[0], self.config.max_detections * batch)
+
     def losses(
         self, maps: list[Tensor], said: Objectness, targets: Sequence[Mapping[str, Tensor]], sizes: Tensor
     ) -> dict[str, Tensor]:

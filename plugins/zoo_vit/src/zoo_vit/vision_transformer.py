@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from zoo.checkpoints.keymap import Chosen, Drop, KeyMap, Merge, Pieces, Prefix, Rename, StateMap
+from zoo.checkpoints.keymap import Chosen, Drop, Formerly, KeyMap, Merge, Pieces, Prefix, Rename, StateMap
 from zoo.errors import FormatError
 from zoo_timm.adapter import TimmClassifier, TimmClassifierConfig
 from zoo_vit.patches import check_whole_patches
@@ -105,21 +105,6 @@ def transformers_keys(trunk: str, heads: Mapping[str, str]) -> KeyMap:
         *(Prefix(published, native) for published, native in heads.items()),
         Nowhere(_NORMS, "transformers has no ViT with these"),
     )
-
-
-class Formerly:
-    """A name that older files have in place of the published one; saving writes the published one."""
-
-    def __init__(self, older: str, published: str) -> None:
-        self.rename = Rename(older, published)
-
-    def load(self, pieces: Pieces, skipped: dict[str, str]) -> Pieces:
-        """Older → published."""
-        return self.rename.load(pieces, skipped)
-
-    def save(self, pieces: Pieces) -> Pieces:
-        """Published, as they are."""
-        return pieces
 
 
 class Nowhere:

@@ -146,6 +146,21 @@ class Rename:
         return _renamed((_turned(name, self.native, self.published), name, p) for name, p in pieces.items())
 
 
+class Formerly:
+    """A name that older files have in place of the published one; saving writes the published one."""
+
+    def __init__(self, older: str, published: str) -> None:
+        self.rename = Rename(older, published)
+
+    def load(self, pieces: Pieces, skipped: dict[str, str]) -> Pieces:
+        """Older → published."""
+        return self.rename.load(pieces, skipped)
+
+    def save(self, pieces: Pieces) -> Pieces:
+        """Published, as they are."""
+        return pieces
+
+
 class Renumber:
     """Names of that form, with `by` added to the number in the first group: `layers.3` → `layers.4`."""
 
