@@ -21,6 +21,7 @@ GUIDES = (
     "using_models.md",
     "detection.md",
     "detection_evaluation.md",
+    "tree_crowns.md",
     "choosing_models.md",
     "seeing_inside.md",
     "weights.md",
