@@ -66,6 +66,7 @@ def test_the_folder_is_read_as_the_annotations_say(example: ModuleType, tmp_path
     assert [len(image.objects) for image in train] == [574, 37]
 
 
+@pytest.mark.long
 def test_the_example_runs(example: ModuleType, tmp_path: Path) -> None:
     tree_crowns(OSBS)
     try:
