@@ -28,10 +28,11 @@ counts = st.none() | st.integers(0, 2**62)
 def inputs(draw: st.DrawFn) -> InputSpec:
     channels = draw(st.integers(1, 4))
     per_channel = st.tuples(*[st.floats(0.01, 10)] * channels)
+    resize = draw(st.sampled_from(["shortest", "stretch", "letterbox", "fit"]))
     return InputSpec(
         size=(draw(st.integers(4, 2000)), draw(st.integers(4, 2000))),
-        resize=draw(st.sampled_from(["shortest", "stretch", "letterbox"])),
-        crop_pct=draw(st.floats(0.25, 4)),
+        resize=resize,
+        crop_pct=1.0 if resize == "fit" else draw(st.floats(0.25, 4)),
         interpolation=draw(st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"])),
         antialias=draw(st.booleans()),
         channels=channels,
@@ -40,7 +41,7 @@ def inputs(draw: st.DrawFn) -> InputSpec:
         std=draw(per_channel),
         pad_value=draw(st.none() | st.floats(0, 255)),
         pad_side=draw(st.sampled_from(["center", "end"])),
-        fixed_size=draw(st.booleans()),
+        fixed_size=resize != "fit" and draw(st.booleans()),
         divisor=draw(st.integers(1, 64)),
     )
 

@@ -96,12 +96,26 @@ def _counted_with(info: ModelInfo) -> str:
 
 def shown_input(spec: InputSpec) -> str:
     """`224 x 224, shorter side to 256, centre crop, bilinear`"""
-    height, width = spec.size
-    shortest = f"shorter side to {min(spec.resize_to)}, centre crop"
-    resize = {"shortest": shortest, "stretch": "stretched", "letterbox": "letterboxed"}[spec.resize]
     order = "" if spec.channel_order == "rgb" else f", {spec.channel_order.upper()}"
     fixed = ", no other size" if spec.fixed_size else ""
-    return f"{height} x {width}, {resize}, {spec.interpolation}{order}{fixed}"
+    return f"{_shown_resize(spec)}, {spec.interpolation}{order}{fixed}"
+
+
+def _shown_resize(spec: InputSpec) -> str:
+    """The size of the input, and how an image comes to it."""
+    height, width = spec.size
+    if spec.resize == "fit":
+        short, long = min(spec.size), max(spec.size)
+        sides = f"the shorter side {short} pixels, the longer at most {long}"
+        sides = sides if short < long else f"the longer side {long} pixels"
+        padded = f", padded to multiples of {spec.divisor}" if spec.divisor > 1 else ""
+        return f"fitted into {short} x {long}: {sides}{padded}"
+    ways = {
+        "shortest": f"shorter side to {min(spec.resize_to)}, centre crop",
+        "stretch": "stretched",
+        "letterbox": "letterboxed",
+    }
+    return f"{height} x {width}, {ways[spec.resize]}"
 
 
 def _print_checkpoints(model: ModelSpec) -> None:
