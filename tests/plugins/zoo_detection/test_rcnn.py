@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
 import zoo
 from zoo.errors import InputError, OptionError
@@ -317,3 +317,14 @@ def test_what_does_not_fit_is_told() -> None:
         model(noise(1, 3, 64, 96), [{"boxes": torch.tensor([[1.0, 1, 9, 9]]), "labels": torch.tensor([0])}])
     with pytest.raises(InputError, match=r"targets\[0\].*3"):
         model(noise(1, 3, 64, 96), [{**target((1, 1, 9, 9)), "labels": torch.tensor([3])}])
+
+
+def test_regions_are_pooled_by_their_largest_pixels_where_that_is_asked_for() -> None:
+    torch.manual_seed(7)
+    maps = [torch.rand(1, 4, 32, 32)]
+    boxes = torch.tensor([[8.0, 8, 40, 40], [0.0, 16, 100, 60]])
+    regions = Regions(boxes, torch.zeros(2, dtype=torch.int64))
+    ours = RoIPool(size=7, strides=(4,), operation="max")(maps, regions)
+    assert ours.equal(roi_pool(maps[0], [boxes], 7, 0.25))
+    model = FasterRCNN(num_classes=2, backbone="resnet18", neck={"name": "fpn", "width": 8}, roi_operation="max")
+    assert model.pool.operation == "max"

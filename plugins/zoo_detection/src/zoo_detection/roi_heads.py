@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
-from torchvision.ops import roi_align
+from torchvision.ops import roi_align, roi_pool
 
 from zoo.models.detector import Selection
 from zoo_detection.box_coding import BoxCoder
@@ -39,12 +39,22 @@ class RoIPool(nn.Module):
 
     Args:
         size: S. strides: of the maps. Of several maps with one stride the first is used.
+        operation: `align`, RoIAlign, averages samples between pixels; `max`, RoI pooling as Fast R-CNN had it, takes
+            the largest pixel of each cell, whole pixels only.
         samples: of a cell's side, 0 for as many as the cell has pixels. aligned: pixels' centres, not corners, count.
     """
 
-    def __init__(self, *, size: int, strides: Sequence[int], samples: int = 2, aligned: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        strides: Sequence[int],
+        operation: Literal["align", "max"] = "align",
+        samples: int = 2,
+        aligned: bool = False,
+    ) -> None:
         super().__init__()
-        self.size, self.samples, self.aligned = size, samples, aligned
+        self.size, self.operation, self.samples, self.aligned = size, operation, samples, aligned
         usable = [i for i, stride in enumerate(strides) if stride <= COARSEST] or [0]
         self.levels = [i for i in usable if strides[i] not in strides[:i]]
         self.scales = [1 / strides[i] for i in self.levels]
@@ -69,9 +79,10 @@ class RoIPool(nn.Module):
 
     def _cut(self, feature: Tensor, boxes: Tensor, scale: float) -> Tensor:
         precise = at_least_float32(feature)  # torchvision has no bfloat16 here
-        return roi_align(precise, boxes.to(precise.dtype), self.size, scale, self.samples, self.aligned).to(
-            feature.dtype
-        )
+        boxes = boxes.to(precise.dtype)
+        if self.operation == "max":
+            return roi_pool(precise, boxes, self.size, scale).to(feature.dtype)
+        return roi_align(precise, boxes, self.size, scale, self.samples, self.aligned).to(feature.dtype)
 
 
 class Samples(NamedTuple):

@@ -40,6 +40,9 @@ class TwoStageConfig(PyramidDetectorConfig):
     )
     anchor_ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="height / width of the anchors", min_length=1)
     round_anchors: bool = Field(True, description="anchors have whole pixels, unlike mmdetection's")
+    roi_operation: Literal["align", "max"] = Field(
+        "align", description="how a region is cut out: by RoIAlign, or by RoI max-pooling as in Fast R-CNN"
+    )
     roi_samples: int = Field(2, ge=0, le=64, description="samples a side of a cell of a cut-out; 0: as many as pixels")
     roi_aligned: bool = Field(False, description="cut-outs lie half a pixel elsewhere, as mmdetection's")
     rpn_depth: int = Field(1, ge=1, le=16, description="convolutions of the proposal network")
@@ -162,7 +165,13 @@ class TwoStage(PyramidDetector):
 
 def roi_pool(config: TwoStageConfig, size: int, strides: Sequence[int]) -> RoIPool:
     """What cuts out regions, with `size` cells a side, as the config says."""
-    return RoIPool(size=size, strides=strides, samples=config.roi_samples, aligned=config.roi_aligned)
+    return RoIPool(
+        size=size,
+        strides=strides,
+        operation=config.roi_operation,
+        samples=config.roi_samples,
+        aligned=config.roi_aligned,
+    )
 
 
 def box_head(kind: BoxHead, width: int) -> nn.Module:
