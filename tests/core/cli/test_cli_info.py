@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -62,3 +64,34 @@ def test_a_detector_whose_images_are_fitted_is_told_to_the_end(tmp_path: Path) -
     out = told(tmp_path, task="detection", input=FIT)
     assert "the longer at most 1333" in out
     assert 'zoo.create("acme/tiny")' in out
+
+
+def test_a_long_default_leaves_room_for_the_meanings(tmp_path: Path) -> None:
+    about = {"short": {"default": 3, "description": "first"}, "long": {"description": "last"}}
+    boxes = [[0.123456789, 0.5]] * 90
+    out = told(tmp_path, schema={"type": "object", "properties": about}, config={"long": boxes})
+    (short,), (long,) = ([line for line in out.splitlines() if line.endswith(end)] for end in ("first", "last"))
+    assert short.index("first") == long.index("last") < 60
+    assert str(boxes)[:20] in long
+    assert "--json has all of it" in out
+    machine = zoo("info", "acme/tiny", "--json", site=tmp_path / "site").out
+    assert json.loads(machine)["config"]["long"] == boxes
+
+
+@pytest.mark.parametrize("kind", ["neck", "head"])
+def test_a_part_is_not_said_to_be_made_as_a_model_is(tmp_path: Path, kind: str) -> None:
+    out = told(tmp_path, kind=kind, task="features")
+    assert re.search(rf"kind +{kind}, a part of a model", out)
+    assert f'zoo.create("…", {kind}="acme/tiny")' in out
+    assert f'zoo.build_{kind}("acme/tiny")' in out
+    assert 'zoo.create("acme/tiny")' not in out
+    assert " input " not in out
+    assert re.search(r"task +features", out) is None or kind == "head"
+
+
+@pytest.mark.parametrize(
+    ("task", "answers"), [("detection", True), ("instance_segmentation", True), ("keypoints", True), ("depth", False)]
+)
+def test_zoo_predict_is_named_for_the_models_it_takes(tmp_path: Path, task: str, answers: bool) -> None:
+    weights = {"name": "first", "num_classes": 3, "sources": ["hf://org/a/f"], "license": "MIT"}
+    assert ("zoo predict acme/tiny photo.jpg" in told(tmp_path, task=task, checkpoints=[weights])) == answers

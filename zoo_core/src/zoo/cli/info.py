@@ -9,7 +9,7 @@ from zoo.catalog import open_catalog
 from zoo.catalog.counts import shown_count
 from zoo.catalog.names import short_ref
 from zoo.cli.arguments import Arguments, Command, Option
-from zoo.cli.terminal import clean, styled, table, wrapped
+from zoo.cli.terminal import clean, fitted, styled, table, wrapped
 from zoo.specs import CheckpointSpec, InputSpec, Metric, ModelSpec
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ COMMAND = Command(
         ("zoo info resnet50.a1_in1k", "one set of weights: source, digest, licence, accuracy"),
     ),
 )
+
+LONGEST_DEFAULT = 32
+"""Columns of an option's default: some are long lists, and the meaning beside it is to stay on the screen."""
+
+_PREDICTED = ("classification", "detection", "instance_segmentation", "keypoints")
+"""Tasks whose models `zoo predict` takes."""
 
 
 def run(arguments: Arguments) -> int:
@@ -55,14 +61,18 @@ def run(arguments: Arguments) -> int:
 
 def _facts(info: ModelInfo) -> Iterator[tuple[str, str]]:
     model, plugin = info.model, info.plugin
-    yield "task", model.task + (", but here features; these weights have no classes" if _is_headless(info) else "")
+    part = model.kind in ("neck", "head")
+    if part:
+        yield "kind", f"{model.kind}, a part of a model"
+    if model.kind != "neck":
+        yield "task", model.task + (", but here features; these weights have no classes" if _is_headless(info) else "")
     if model.family:
         yield "family", model.family
     if model.params is not None:
         yield "parameters", f"{shown_count(model.params)}  ({model.params:,}){_counted_with(info)}"
     if model.macs is not None:
         yield "computation", f"{shown_count(model.macs)} multiply-accumulates an image"
-    if info.complete:
+    if info.complete and not part:
         yield "input", shown_input(info.checkpoint.input if info.checkpoint else model.input)
     if model.channels:
         maps = ", ".join(f"{c} at 1/{s}" for c, s in zip(model.channels, model.strides, strict=True))
@@ -171,19 +181,26 @@ def _print_options(info: ModelInfo) -> None:
     rows = [("OPTION", "DEFAULT", "MEANING")]
     for name, about in properties.items():
         default = values.get(name, about.get("default"))
-        rows.append((name, "-" if default is None else str(default), str(about.get("description", ""))))
+        shown = "-" if default is None else fitted(clean(str(default)), LONGEST_DEFAULT)
+        rows.append((name, shown, str(about.get("description", ""))))
     print()
     table(rows, indent="  ")
+    if any(shown.endswith("…") for _, shown, _ in rows):
+        print(styled("  a default that ends in … is longer: --json has all of it", "dim"))
 
 
 def _print_use(info: ModelInfo) -> None:
-    ref = short_ref(info.ref.partition("/")[0], info.model.name)
+    ref, kind = short_ref(info.ref.partition("/")[0], info.model.name), info.model.kind
     if info.checkpoint is not None and info.checkpoint is not info.model.checkpoints[0]:
         ref += f".{info.checkpoint.name}"
     rows = []
-    if info.checkpoint is not None and info.model.task == "classification" and not _is_headless(info):
-        rows.append((f"zoo predict {ref} photo.jpg", "see what it says"))
-    pretrained = ", pretrained=True" if info.checkpoint is not None else ""
-    rows.append((f'zoo.create("{ref}"{pretrained})', "in Python, after import zoo"))
+    if kind in ("neck", "head"):
+        rows.append((f'zoo.create("…", {kind}="{ref}")', f"in Python, after import zoo: in a model that has a {kind}"))
+        rows.append((f'zoo.build_{kind}("{ref}")', "by itself"))
+    else:
+        if info.checkpoint is not None and info.model.task in _PREDICTED and not _is_headless(info):
+            rows.append((f"zoo predict {ref} photo.jpg", "see what it says"))
+        pretrained = ", pretrained=True" if info.checkpoint is not None else ""
+        rows.append((f'zoo.create("{ref}"{pretrained})', "in Python, after import zoo"))
     print("\n" + styled("use", "bold"))
     table(rows, heading=False, indent="  ")
