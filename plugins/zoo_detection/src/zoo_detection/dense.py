@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -32,7 +32,7 @@ from zoo.models.targets import Target, check_targets
 from zoo_detection.boxes import clip_boxes
 from zoo_detection.nms import best_of_groups, keep_best, pad_detections
 from zoo_detection.object_embeddings import object_embeddings
-from zoo_detection.pyramid import PyramidDetector, PyramidDetectorConfig
+from zoo_detection.pyramid import Plan, PyramidDetector, PyramidDetectorConfig
 from zoo_detection.torchvision_keys import torchvision_keys
 
 PRIOR = 0.01
@@ -58,16 +58,22 @@ class DenseDetector(PyramidDetector):
 
     Config = DenseDetectorConfig
     config: DenseDetectorConfig
-    min_stride = 8
-    levels = 5
-    extra = "conv"
-
     def __init__(self, config: DenseDetectorConfig) -> None:
         super().__init__(config)
         self.head = _dense(build_head(config.head, num_classes=config.num_classes))
+        if "num_classes" in config.model_fields_set and config.num_classes != self.head.num_classes:
+            raise OptionError(
+                f"the head has {self.head.num_classes} classes, and {config.num_classes} are asked for",
+                asked=f"num_classes={config.num_classes}",
+                fix=f"a head with num_classes={config.num_classes}, and `num_classes` there alone",
+            )
         self.head.bind(self.channels, self.strides)
         self.config = config.replace(num_classes=self.head.num_classes)
         self.report_parts()
+
+    @classmethod
+    def plan(cls, config: DenseDetectorConfig) -> Plan:
+        return Plan(min_stride=8, levels=5, extra="conv")
 
     def key_maps(self) -> Mapping[str, StateMap]:
         return torchvision_keys(self.backbone, *self.head.published(), frozen=self.config.freeze_norm)
@@ -190,6 +196,7 @@ class DenseHead(Head):
     own, and what else `candidates` and `losses` need.
     """
 
+    architecture: ClassVar[str] = "detection/retinanet"
     Config = DenseHeadConfig
     config: DenseHeadConfig
 
@@ -271,7 +278,7 @@ def one_width(head: DenseHead, channels: Sequence[int]) -> int:
         raise OptionError(
             f"a {name} looks at all maps with the same weights, and these differ in channels",
             found=str(tuple(channels)),
-            fix='a neck that gives one width, such as neck="fpn"',
+            fix=f'zoo.create("{head.architecture}", neck="fpn", …), or another neck that gives one width',
         )
     return channels[0]
 

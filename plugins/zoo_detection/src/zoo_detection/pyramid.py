@@ -8,7 +8,7 @@ B batch   C channels   H W the padded batch's sides   L levels   D width of ever
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -31,6 +31,14 @@ DIVISOR = 32
 """Sides of a batch are multiples of it, or else of what the backbone takes: patches of 14 stay patches of 14."""
 
 Extra = Literal["pool", "conv", "conv_input"]
+
+
+class Plan(NamedTuple):
+    """Which maps: from which stride of the backbone's on, how many from the neck, and how it makes further ones."""
+
+    min_stride: int
+    levels: int
+    extra: Extra = "pool"
 
 
 class PyramidConfig(ModelConfig):
@@ -110,7 +118,7 @@ class PyramidDetectorConfig(DetectorConfig):
 
 
 class PyramidDetector(Detector):
-    """Interface of detectors that look at a `Pyramid`. A family says which: `min_stride`, `levels`, `extra`.
+    """Interface of detectors that look at a `Pyramid`. A family says which: `plan`.
 
     Attributes:
         backbone, neck: as in `Pyramid`, under the same state-dict names.
@@ -119,9 +127,6 @@ class PyramidDetector(Detector):
 
     Config = PyramidDetectorConfig
     config: PyramidDetectorConfig
-    min_stride: ClassVar[int] = 4
-    levels: ClassVar[int] = 5
-    extra: ClassVar[Extra] = "pool"
 
     def __init__(self, config: PyramidDetectorConfig) -> None:
         super().__init__(config)
@@ -152,6 +157,11 @@ class PyramidDetector(Detector):
         return Pyramid(cls._pyramid_config(config).replace(out_indices=out_indices))
 
     @classmethod
+    def plan(cls, config: Any) -> Plan:
+        """Which maps a detector of that configuration looks at."""
+        raise NotImplementedError(f"{cls.__name__} does not say which maps it looks at: define plan()")
+
+    @classmethod
     def _pyramid_config(cls, config: PyramidDetectorConfig) -> PyramidConfig:
         return PyramidConfig(
             backbone=config.backbone,
@@ -160,9 +170,7 @@ class PyramidDetector(Detector):
             image_size=config.image_size,
             freeze_norm=config.freeze_norm,
             norm_eps=config.norm_eps,
-            min_stride=cls.min_stride,
-            levels=cls.levels,
-            extra=cls.extra,
+            **cls.plan(config)._asdict(),
         )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -24,8 +24,7 @@ from torchvision.ops.misc import Conv2dNormActivation
 
 from zoo.checkpoints.keymap import StateMap
 from zoo.errors import OptionError
-from zoo.models.detector import Detector, DetectorConfig, Pixels, Selection, whole_sizes
-from zoo.models.load_report import report_of_parts
+from zoo.models.detector import Pixels, Selection, whole_sizes
 from zoo.models.parts import Part
 from zoo.models.targets import Target, check_targets
 from zoo.specs import InputSpec
@@ -33,7 +32,7 @@ from zoo_detection.anchors import DefaultBoxes, ssd_shapes
 from zoo_detection.box_coding import BoxCoder
 from zoo_detection.boxes import clip_boxes
 from zoo_detection.nms import best_of_groups, keep_best, pad_detections
-from zoo_detection.pyramid import Pyramid, keep_frozen
+from zoo_detection.pyramid import Plan, PyramidDetector, PyramidDetectorConfig
 from zoo_detection.ssd_backbones import NORM, start_normal, start_uniform
 from zoo_detection.ssd_keys import published_keys
 
@@ -42,17 +41,13 @@ Scoring = Literal["softmax", "sigmoid"]
 CODER = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
 
 
-class SSDConfig(DetectorConfig):
+class SSDConfig(PyramidDetectorConfig):
     """Config of `SSD`. By default it is the paper's SSD300."""
 
     backbone: Part = Field("ssd_vgg16", description="network whose maps are the first levels")
-    neck: Part = Field(
+    neck: Part | None = Field(
         {"name": "ssd_extras", "block": "plain", "widths": [512, 256, 256, 256], "strides": [2, 2, 1, 1]},
         description="what makes the further levels",
-    )
-    freeze_norm: bool = Field(False, description="the backbone's batch norms neither learn nor count, training or not")
-    norm_eps: float | None = Field(
-        None, ge=0, lt=1, description="of the backbone's batch norms; None: the backbone's own"
     )
     min_stride: int = Field(8, ge=1, description="of the backbone's first map that is used, in pixels")
     image_size: Pixels | tuple[Pixels, Pixels] | None = Field(
@@ -83,7 +78,7 @@ class SSDConfig(DetectorConfig):
     negatives_per_positive: float = Field(3.0, gt=0, description="background boxes that learn, for each that has one")
 
 
-class SSD(Detector):
+class SSD(PyramidDetector):
     """The maps of a backbone, a neck that makes the further ones, and a pair of convolutions on each.
 
     `raw` holds `boxes` (B, N, 4), corrections of the default boxes, and `logits` (B, N, K + 1), background first.
@@ -95,42 +90,25 @@ class SSD(Detector):
 
     def __init__(self, config: SSDConfig) -> None:
         super().__init__(config)
-        pyramid = self.as_backbone(config)
-        self.backbone, self.neck, self._chosen = pyramid.backbone, pyramid.neck, pyramid.chosen
         self.input_spec = _stretched(self.backbone.input_spec, config.image_size)
-        shapes, steps = _default_boxes(config, len(self.neck.channels))
+        shapes, steps = _default_boxes(config, len(self.channels))
         self.even_boxes = DefaultBoxes(shapes, clip=config.clip_anchors)
         self.stepped_boxes = DefaultBoxes(shapes, steps=steps, clip=config.clip_anchors)
         self.head = SSDHead(
-            self.neck.channels, self.even_boxes.per_cell, config.num_classes, config.predictors == "separable"
+            self.channels, self.even_boxes.per_cell, config.num_classes, config.predictors == "separable"
         )
-        self.load_report = report_of_parts(self.state_dict(), {"backbone": self.backbone, "neck": self.neck})
-        self.provenance = self.backbone.provenance
+        self.report_parts()
 
     @classmethod
-    def as_backbone(cls, config: SSDConfig, out_indices: Sequence[int] | None = None) -> Pyramid:
-        """Backbone and neck on their own, under the same state-dict names."""
-        return Pyramid(
-            backbone=config.backbone,
-            neck=config.neck,
-            in_chans=config.in_chans,
-            image_size=config.image_size,
-            freeze_norm=config.freeze_norm,
-            norm_eps=config.norm_eps,
-            min_stride=config.min_stride,
-            levels=len(config.shapes or config.ratios),
-        )
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        keep_frozen(self.backbone, self.config.freeze_norm)
-        return self
+    def plan(cls, config: SSDConfig) -> Plan:
+        return Plan(min_stride=config.min_stride, levels=len(config.shapes or config.ratios))
 
     def key_maps(self) -> Mapping[str, StateMap]:
         return published_keys(self.backbone)
 
     def reset_head(self, num_classes: int) -> None:
         self.config = self.config.replace(num_classes=num_classes)
+        self.label_space = None
         self.head.reset_classes(num_classes)
 
     def forward(
@@ -159,12 +137,6 @@ class SSD(Detector):
         """What the head says, before boxes are chosen."""
         raw: dict[str, Tensor] = self.head(self.maps(images))
         return raw
-
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Images (B, C, H, W) → the neck's maps (B, C', h, w), fine to coarse."""
-        maps = self.backbone(images)
-        levels: list[Tensor] = self.neck([maps[i] for i in self._chosen])
-        return levels
 
     def anchors(self, images: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """The default boxes (N, 4) of all levels, xyxy, in input pixels."""

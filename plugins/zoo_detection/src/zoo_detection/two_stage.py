@@ -22,7 +22,7 @@ from zoo.models.detector import Selection, whole_sizes
 from zoo.models.targets import Target, check_targets
 from zoo_detection.anchors import GridAnchors
 from zoo_detection.proposals import RPN, Limits, Objectness, Sampling, flat
-from zoo_detection.pyramid import PyramidDetector, PyramidDetectorConfig
+from zoo_detection.pyramid import Plan, PyramidDetector, PyramidDetectorConfig
 from zoo_detection.roi_heads import Looks, RoIPool, choose, spread
 
 CUT = 7  # side of a region cut out for its box
@@ -87,6 +87,10 @@ class TwoStage(PyramidDetector):
             training_limits=Limits(config.training_proposals, config.training_proposals, config.rpn_score_threshold),
         )
         self.pool = roi_pool(config, CUT, self.strides)
+
+    @classmethod
+    def plan(cls, config: TwoStageConfig) -> Plan:
+        return Plan(min_stride=4, levels=5)
 
     def reset_head(self, num_classes: int) -> None:
         self.config = self.config.replace(num_classes=num_classes)
