@@ -20,8 +20,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LAYOUT = 1
-"""The layout of the file. Files of another layout are other files: old and new cores do not disturb each other."""
+LAYOUT = 2
+"""The layout of the file, and of the lines in it. Files of another layout are other files: old and new cores do not
+disturb each other."""
 
 _SWITCHES = ("ZOO_NO_PLUGINS", "ZOO_PLUGINS")
 _open: dict[str, sqlite3.Connection] = {}

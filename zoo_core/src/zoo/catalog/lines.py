@@ -16,7 +16,7 @@ def heading() -> str:
 
 
 def _aligned(ref: str, task: str, params: str, license: str, weights: str, status: str) -> str:
-    text = f"{ref:<48}  {task:<15}  {params:>7}  {license:<16}  {weights:>7}  {status}"
+    text = f"{ref:<48}  {task:<21}  {params:>7}  {license:<16}  {weights:>7}  {status}"
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if " " <= c <= "~" else "?" for c in text)

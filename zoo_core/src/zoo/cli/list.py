@@ -20,7 +20,7 @@ COMMAND = Command(
     "list",
     operands=("PATTERN?",),
     options=(
-        Option("--task", "what they do: classification, features …", value="TASK"),
+        Option("--task", "what they do: classification, detection …", value="TASK"),
         Option("--plugin", "of one plugin: cnn, timm …", value="PLUGIN"),
         Option("--license", "weights under a licence: an SPDX id, or permissive, copyleft …", value="LICENCE"),
         Option("--max-params", "no larger than this: 5000000, 25M, 1.5B", value="COUNT"),
@@ -39,17 +39,39 @@ COMMAND = Command(
     ),
 )
 
+AND_MORE = {"detection": ("instance_segmentation", "keypoints")}
+"""Tasks whose models do what another task's do, and more: a person who looks for the one may mean those, too."""
+
 
 def run(arguments: Arguments) -> int:
     """Print what matches."""
     pattern = arguments.operands[0] if arguments.operands else "*"
     catalog = open_catalog()
+    code, task = _listed(catalog, pattern, arguments), arguments.text("task") or ""
+    if task in AND_MORE and not arguments.flag("json"):
+        more = " and ".join(f"--task {one}" for one in AND_MORE[task] if _lines(catalog, pattern, arguments, one))
+        if more:
+            print(styled(f"note: {more}: models that do {task} and more", "dim", sys.stderr), file=sys.stderr)
+    return code
+
+
+def _listed(catalog: Catalog, pattern: str, arguments: Arguments) -> int:
     if arguments.flag("json") or is_terminal(sys.stdout):
         return _rows(catalog, pattern, arguments)
-    pieces = catalog.listing(
+    pieces = _lines(catalog, pattern, arguments, arguments.text("task"))
+    if not pieces:
+        return _rows(catalog, pattern, arguments)  # asks again, to say why there is nothing
+    print(heading())
+    for piece in pieces:
+        print(piece, end="")
+    return 0
+
+
+def _lines(catalog: Catalog, pattern: str, arguments: Arguments, task: str | None) -> list[str]:
+    return catalog.listing(
         Wanted(
             pattern,
-            task=arguments.text("task"),
+            task=task,
             plugin=arguments.text("plugin"),
             license=arguments.text("license"),
             max_params=arguments.text("max-params"),
@@ -57,12 +79,6 @@ def run(arguments: Arguments) -> int:
             installed=True if arguments.flag("installed") else None,
         )
     )
-    if not pieces:
-        return _rows(catalog, pattern, arguments)  # asks again, to say why there is nothing
-    print(heading())
-    for piece in pieces:
-        print(piece, end="")
-    return 0
 
 
 def _rows(catalog: Catalog, pattern: str, arguments: Arguments) -> int:
