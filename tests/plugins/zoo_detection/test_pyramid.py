@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,32 @@ def test_a_second_stage_costs_what_all_its_regions_cost(name: str) -> None:
     assert multiply_accumulates(more, model.input_spec) - cost == 10 * looks * per_region
     details = multiply_accumulates(seen, model.input_spec) - cost
     assert (details > 0) == ("mask" in name or "keypoint" in name)
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "faster_rcnn"])
+def test_an_image_of_odd_sides_is_seen_as_in_a_larger_batch(name: str) -> None:
+    torch.manual_seed(0)
+    model = zoo.create(name, num_classes=2, img_size=128, max_detections=20, score_threshold=0.0, **SMALL).eval()
+    image = torch.rand(1, 3, 100, 76)
+    padded = nn.functional.pad(image, (0, 20, 0, 28))
+    with torch.no_grad():
+        alone, within = model(image), model(padded, sizes=torch.tensor([[100, 76]]))
+    assert (alone["boxes"] - within["boxes"]).abs().max() < 1e-3
+    assert alone["boxes"].abs().max() > 1
+
+
+@pytest.mark.parametrize("name", ["retinanet", "ssd300", "cascade_rcnn", "mask_rcnn"])
+def test_a_fresh_head_is_where_the_old_one_was_and_knows_no_names(name: str) -> None:
+    model = zoo.create(name, num_classes=2, backbone="resnet18").double()
+    model.label_space = zoo.LabelSpace(name="two", names=("a", "b"))
+    model.reset_head(3)
+    assert model.num_classes == 3
+    assert model.label_space is None
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+
+
+def test_a_parts_own_report_is_kept() -> None:
+    part = zoo.create("mobilenetv2", pretrained=True, features_only=True)
+    part.load_report = replace(part.load_report, reinitialised={"encoder.conv_stem.weight": "not in the file"})
+    model = RetinaNet(num_classes=2, backbone=part, neck=SMALL["neck"])
+    assert model.load_report.reinitialised["backbone.encoder.conv_stem.weight"] == "not in the file"

@@ -95,6 +95,7 @@ def cascade(config: TwoStageConfig, width: int) -> CascadeLooks:
                 head=box_head(config.box_head, width),
                 predictor=AgnosticPredictor(WIDTH, config.num_classes),
                 coder=coder,
+                beta=1.0,
                 sampling=Sampling(
                     positive_iou=threshold, negative_iou=threshold, count=config.box_samples, positive_fraction=0.25
                 ),
@@ -166,7 +167,8 @@ class CascadeLooks(Looks):
 
     def reset_classes(self, num_classes: int) -> None:
         for stage in self.stages:
-            stage.predictor.cls_score = nn.Linear(stage.predictor.cls_score.in_features, num_classes + 1)
+            old = stage.predictor.cls_score
+            stage.predictor.cls_score = nn.Linear(old.in_features, num_classes + 1).to(old.weight)
 
 
 class CascadeMasks(nn.Module):

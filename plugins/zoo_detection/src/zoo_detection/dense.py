@@ -32,7 +32,7 @@ from zoo.models.targets import Target, check_targets
 from zoo_detection.boxes import clip_boxes
 from zoo_detection.nms import best_of_groups, keep_best, pad_detections
 from zoo_detection.object_embeddings import object_embeddings
-from zoo_detection.pyramid import Plan, PyramidDetector, PyramidDetectorConfig
+from zoo_detection.pyramid import Plan, PyramidDetector, PyramidDetectorConfig, whole_cells
 from zoo_detection.torchvision_keys import torchvision_keys
 
 PRIOR = 0.01
@@ -58,6 +58,7 @@ class DenseDetector(PyramidDetector):
 
     Config = DenseDetectorConfig
     config: DenseDetectorConfig
+
     def __init__(self, config: DenseDetectorConfig) -> None:
         super().__init__(config)
         self.head = _dense(build_head(config.head, num_classes=config.num_classes))
@@ -69,6 +70,7 @@ class DenseDetector(PyramidDetector):
             )
         self.head.bind(self.channels, self.strides)
         self.config = config.replace(num_classes=self.head.num_classes)
+        self._divisor = self.input_spec.divisor
         self.report_parts()
 
     @classmethod
@@ -96,11 +98,14 @@ class DenseDetector(PyramidDetector):
         output_embeddings: bool = False,
     ) -> dict[str, Any]:
         sizes = whole_sizes(images, sizes)
+        if targets is not None:
+            targets = self.checked(targets, images, sizes)
+        images = whole_cells(images, self._divisor)
         maps = self.maps(images)
         raw, anchors = self.head(maps), self.head.anchors(images, maps)
         outputs: dict[str, Any]
         if targets is not None:
-            outputs = self.losses(raw, anchors, self.checked(targets, images, sizes))
+            outputs = self.losses(raw, anchors, targets)
         else:
             outputs = self.detections(raw, anchors, sizes, selection or self.selection)
             if output_embeddings:
@@ -109,7 +114,7 @@ class DenseDetector(PyramidDetector):
 
     def network(self, images: Tensor) -> dict[str, Tensor]:
         """What the head says, before boxes are chosen."""
-        raw: dict[str, Tensor] = self.head(self.maps(images))
+        raw: dict[str, Tensor] = self.head(self.maps(whole_cells(images, self._divisor)))
         return raw
 
     def checked(self, targets: Sequence[Target], images: Tensor, sizes: Tensor) -> list[dict[str, Tensor]]:

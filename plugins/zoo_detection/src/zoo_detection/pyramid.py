@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -209,12 +210,19 @@ def fitted_input(backbone: InputSpec, image_size: int | tuple[int, int] | None) 
     )
 
 
+def whole_cells(images: Tensor, divisor: int) -> Tensor:
+    """A batch (B, C, H, W) with zeros at the right and at the bottom, up to whole multiples of the divisor."""
+    rows, columns = -images.shape[2] % divisor, -images.shape[3] % divisor
+    return F.pad(images, (0, columns, 0, rows)) if rows or columns else images
+
+
 def set_norms(backbone: nn.Module, eps: float | None, *, frozen: bool) -> None:
     """Another epsilon for the batch norms of a backbone, and whether their parameters are trained."""
     for module in backbone.modules():
         if isinstance(module, _BatchNorm):
             module.eps = module.eps if eps is None else eps
-            module.requires_grad_(module.weight.requires_grad and not frozen)
+            if frozen:
+                module.requires_grad_(False)
     keep_frozen(backbone, frozen)
 
 

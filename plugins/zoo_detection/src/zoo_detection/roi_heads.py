@@ -109,12 +109,15 @@ class BoxStage(nn.Module):
         predictor: vectors → logits (M, K + 1), background first, and codes (M, (K + 1) * 4), or (M, 4) for all classes.
         coder: what the codes mean.
         sampling: which regions learn.
+        beta: below it the smooth L1 loss of the codes is quadratic.
     """
 
-    def __init__(self, *, head: nn.Module, predictor: nn.Module, coder: BoxCoder, sampling: Sampling) -> None:
+    def __init__(
+        self, *, head: nn.Module, predictor: nn.Module, coder: BoxCoder, sampling: Sampling, beta: float = BETA
+    ) -> None:
         super().__init__()
         self.head, self.predictor = head, predictor
-        self.coder, self.sampling = coder, sampling
+        self.coder, self.sampling, self.beta = coder, sampling, beta
 
     def forward(self, cuts: Tensor) -> tuple[Tensor, Tensor]:
         """Cut-outs (M, D, S, S) → logits (M, K + 1), codes (M, K + 1 or 1, 4); in float32 at least."""
@@ -135,7 +138,7 @@ class BoxStage(nn.Module):
         count = max(1, len(samples.labels))
         return {
             "loss_classification": F.cross_entropy(logits, samples.labels, reduction="sum") / count,
-            "loss_boxes": smooth_l1(codes[rows, columns], aims, beta=BETA, normalizer=count),
+            "loss_boxes": smooth_l1(codes[rows, columns], aims, beta=self.beta, normalizer=count),
         }
 
     def _sample_one(
@@ -238,7 +241,7 @@ def choose(look: Look, sizes: Tensor, selection: Selection) -> dict[str, Tensor]
     scores, codes, regions = look.scores, look.codes, look.regions
     classes, num_classes = torch.arange(scores.shape[1], device=scores.device), scores.shape[1]
     if selection.classes is not None:
-        classes = torch.tensor(selection.classes, device=scores.device)
+        classes = torch.tensor(selection.classes, dtype=torch.int64, device=scores.device)
         scores = scores[:, classes]
     rows, columns = (scores > selection.score_threshold).nonzero(as_tuple=True)
     scores, labels, images = scores[rows, columns], classes[columns], regions.images[rows]  # flat

@@ -210,7 +210,7 @@ class SSDHead(nn.Module):
 
     def reset_classes(self, num_classes: int) -> None:
         """Fresh convolutions for K classes and a background."""
-        self.logits = self._convolutions(num_classes + 1)
+        self.logits = self._convolutions(num_classes + 1).to(next(self.boxes.parameters()))
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
         return {

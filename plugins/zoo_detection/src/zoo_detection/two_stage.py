@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPHead
@@ -21,8 +20,9 @@ from zoo.errors import OptionError
 from zoo.models.detector import Selection, whole_sizes
 from zoo.models.targets import Target, check_targets
 from zoo_detection.anchors import GridAnchors
+from zoo_detection.boxes import at_least_float32
 from zoo_detection.proposals import RPN, Limits, Objectness, Sampling, flat
-from zoo_detection.pyramid import Plan, PyramidDetector, PyramidDetectorConfig
+from zoo_detection.pyramid import Plan, PyramidDetector, PyramidDetectorConfig, whole_cells
 from zoo_detection.roi_heads import Looks, RoIPool, choose, spread
 
 CUT = 7  # side of a region cut out for its box
@@ -158,7 +158,7 @@ class TwoStage(PyramidDetector):
         for name in self.details:
             told |= getattr(self, name)(maps, regions, labels)
         if embeddings:
-            told["embeddings"] = self.looks.embed(self.pool(maps, regions))
+            told["embeddings"] = at_least_float32(self.looks.embed(self.pool(maps, regions)))
         return {name: spread(values, found) for name, values in told.items()}
 
     def _checked(self, targets: Sequence[Target], images: Tensor, sizes: Tensor) -> list[dict[str, Tensor]]:
@@ -183,12 +183,6 @@ def box_head(kind: BoxHead, width: int) -> nn.Module:
     if kind == "mlp":
         return TwoMLPHead(width * CUT**2, WIDTH)
     return FastRCNNConvFCHead((width, CUT, CUT), [256] * 4, [WIDTH], norm_layer=nn.BatchNorm2d)
-
-
-def whole_cells(images: Tensor, divisor: int) -> Tensor:
-    """A batch (B, C, H, W) with zeros at the right and at the bottom, up to whole multiples of the divisor."""
-    rows, columns = -images.shape[2] % divisor, -images.shape[3] % divisor
-    return F.pad(images, (0, columns, 0, rows)) if rows or columns else images
 
 
 def _anchors(config: TwoStageConfig, strides: Sequence[int]) -> GridAnchors:

@@ -81,7 +81,8 @@ def report_of_parts(names: Iterable[str], parts: Mapping[str, Reporting]) -> Loa
     adapted = {f"{part}.{n}": how for part, report in reports.items() for n, how in report.adapted.items()}
     kept = tuple(f"{part}.{name}" for part, report in reports.items() for name in report.kept)
     skipped = {name: why for report in reports.values() for name, why in report.skipped.items()}
-    there = {*loaded, *adapted, *kept}
+    fresh = {f"{part}.{n}": why for part, report in reports.items() for n, why in report.reinitialised.items()}
+    there = {*loaded, *adapted, *kept, *fresh}
     return LoadReport(
         source=", ".join(report.source for report in reports.values()),
         format=", ".join(dict.fromkeys(report.format for report in reports.values())),
@@ -89,5 +90,6 @@ def report_of_parts(names: Iterable[str], parts: Mapping[str, Reporting]) -> Loa
         adapted=adapted,
         kept=kept,
         skipped=skipped,
-        reinitialised={n: f"{n.partition('.')[0]} has no weights of its own" for n in names if n not in there},
+        reinitialised=fresh | {n: f"{n.partition('.')[0]} has no weights of its own" for n in names if n not in there},
+        unexpected=tuple(name for report in reports.values() for name in report.unexpected),
     )
