@@ -242,6 +242,36 @@ def test_parts_may_be_modules_or_mappings(published: LoopbackHub, resnet18: nn.M
         zoo.create_model(backbone="resnet18", config={"num_classes": 3}, num_classes=4)
 
 
+class HeadOfNothing(zoo.ClassificationHead):
+    """Made for an architecture that there is not."""
+
+    architecture = "nothing/at_all"
+
+
+def test_a_head_says_what_is_composed_of_it_unless_the_caller_does() -> None:
+    head = HeadOfNothing(num_classes=4)
+    with pytest.raises(zoo.ZooError) as error:
+        zoo.create_model(backbone="resnet18", head=head)
+    assert "nothing/at_all" in str(error.value)
+    assert zoo.create_model("classifier", backbone="resnet18", head=head).num_classes == 4
+
+
+def test_a_head_has_the_classes_that_are_asked_for() -> None:
+    parts = zoo.ClassificationHead(num_classes=4), {"name": "classifier", "num_classes": 4}
+    for head in parts:
+        model = zoo.create_model(backbone="resnet18", head=head)
+        assert model.num_classes == model.config.num_classes == 4
+    for head in (zoo.ClassificationHead(num_classes=4), parts[1]):
+        with pytest.raises(zoo.OptionError, match="the head has 4 classes, and 5 are asked for"):
+            zoo.create_model(backbone="resnet18", head=head, num_classes=5)
+
+
+def test_a_head_without_a_place_is_told_where_it_has_one() -> None:
+    with pytest.raises(zoo.OptionError, match="no option `head`: it is made with its own") as error:
+        zoo.create("resnet18", head=zoo.ClassificationHead(num_classes=4))
+    assert 'zoo.create_model("classifier"' in str(error.value.fix)
+
+
 def test_forward_compiles_without_graph_breaks() -> None:
     model = zoo.create("resnet18").eval()
     explained = torch._dynamo.explain(model)(IMAGES)

@@ -229,6 +229,32 @@ def test_a_head_is_a_module_with_classes_of_its_own_or_a_name() -> None:
     assert model.num_classes == 4
 
 
+@pytest.mark.parametrize("neck", [None, "fpn"])
+def test_a_backbone_and_a_detection_head_make_a_detector(neck: str | None) -> None:
+    model = zoo.create_model(backbone="efficientnet_b0", neck=neck, head=DetectionHead(num_classes=20))
+    assert type(model) is RetinaNet
+    assert model.num_classes == model.config.num_classes == 20
+    by_name = zoo.create_model(backbone="resnet18", neck=neck, head="fcos_head", num_classes=3)
+    assert type(by_name) is FCOS
+    assert by_name.num_classes == 3
+    part = {"name": "detection_head", "num_classes": 7}
+    assert type(zoo.create_model(backbone="resnet18", neck=neck, head=part)) is RetinaNet
+
+
+def test_a_head_of_other_classes_than_are_asked_for_is_refused(family: str) -> None:
+    cls, head = FAMILIES[family]
+    with pytest.raises(OptionError, match="the head has 20 classes, and 5 are asked for"):
+        cls(backbone=Toy(), head=head(num_classes=20), num_classes=5)
+    with pytest.raises(OptionError, match="the head has 20 classes, and 5 are asked for"):
+        zoo.create(family, backbone="resnet18", head={"name": "fcos_head", "num_classes": 20}, num_classes=5)
+
+
+def test_a_head_is_told_which_detectors_take_one() -> None:
+    with pytest.raises(OptionError, match="no option `head`") as error:
+        zoo.create("faster_rcnn", backbone="resnet18", head=DetectionHead(num_classes=20))
+    assert 'zoo.create_model("detection/retinanet"' in str(error.value.fix)
+
+
 def test_any_backbone_and_neck_go_together() -> None:
     model = zoo.create("retinanet", backbone="convnext_t", neck="bifpn", num_classes=3).eval()
     assert model.strides == (8, 16, 32, 64, 128)

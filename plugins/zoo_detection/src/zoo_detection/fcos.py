@@ -69,6 +69,7 @@ class FCOSHead(DenseHead):
     object.
     """
 
+    architecture = "detection/fcos"
     Config = FCOSHeadConfig
     config: FCOSHeadConfig
 

@@ -18,6 +18,7 @@ from zoo.build.choosing import OWN_FILE, chosen_checkpoint, is_file, resolve
 from zoo.build.descriptions import PARTS
 from zoo.build.fast_init import without_initialisation
 from zoo.build.fresh import Fresh
+from zoo.build.heads import check_head, classes_of, composes
 from zoo.build.locked import as_locked, check_component
 from zoo.build.options import check_options, merge_spellings
 from zoo.build.own_files import check_before_fetching, check_own_license, license_of
@@ -119,6 +120,7 @@ def create(
     resolved = resolve(ref)
     weights = as_locked(ref, resolved, chosen_checkpoint(resolved, pretrained, chosen, format), chosen is not None)
     _check_weights(weights, resolved, strict, allow_licenses)
+    check_head(options, resolved)
     check_options(options, resolved.schema, resolved.ref)
     with accepting(allow_licenses):
         return _build(resolved, weights, options, features_only, indices, placement, strict)
@@ -136,7 +138,7 @@ def create_model(
     """Compose a model from parts by name: `create_model(backbone="resnet50", head="classifier", num_classes=10)`.
 
     Args:
-        architecture: the composed model's reference; `classifier` when only a backbone and a head are named.
+        architecture: the composed model's reference; None: what the head is made for, its `architecture`.
         backbone, neck, head: names, mappings with `name` and options, or modules.
         config: further config values, as a mapping or config.
         options: everything `create` takes, and config values one by one.
@@ -145,7 +147,8 @@ def create_model(
     twice = sorted(values.keys() & options.keys())
     if twice:
         raise OptionError(f"`{twice[0]}` is given in `config` and beside it", fix=f"pass `{twice[0]}` once")
-    return create(architecture or "classifier", backbone=backbone, neck=neck, head=head, **{**values, **options})
+    architecture = architecture or composes(head)
+    return create(architecture, backbone=backbone, neck=neck, head=head, **{**values, **options})
 
 
 def create_backbone(
@@ -232,6 +235,9 @@ def _build(
     if theirs is not None and "num_classes" in resolved.schema.get("properties", {}):
         # The checkpoint's own head is built and filled; another number of classes then replaces it whole.
         values["num_classes"] = theirs if published is not None or classes is None else classes
+    of_head = classes_of(options.get("head"))
+    if of_head is not None:  # a head that says it, not the row, whose own head it replaces
+        values["num_classes"] = of_head
     make = partial(construct, factory, factory.Config.of(values, {}), features_only, out_indices)
     if weights is None:
         component = make()

@@ -251,7 +251,13 @@ class Neck(Component):
 
 
 class Head(Component):
-    """A list of maps in, the task's dict out. `bind` is called once, by the model that holds it."""
+    """A list of maps in, the task's dict out. `bind` is called once, by the model that holds it.
+
+    Attributes:
+        architecture: the reference of what `create_model` composes of a backbone and such a head, unless it is told.
+    """
+
+    architecture: ClassVar[str] = "classifier"
 
     def bind(self, channels: Sequence[int], strides: Sequence[int]) -> None:
         """Build what depends on the incoming maps."""
