@@ -118,6 +118,11 @@ def test_half_precision_outputs_become_float32():
         (torch.tensor([False, True]), ["dog"]),
         (torch.tensor([1]), ["dog"]),
         ([True, False], ["person"]),
+        (torch.tensor(1), ["dog"]),
+        (np.int64(1), ["dog"]),
+        (np.array([0, 1], np.uint8), ["person", "dog"]),
+        (np.array([0, 1])[::-1], ["dog", "person"]),
+        (slice(None, None, -1), ["dog", "person"]),
     ],
     ids=repr,
 )
@@ -138,6 +143,23 @@ def test_every_part_is_chosen_alike():
 def test_an_object_that_there_is_not_is_an_index_error():
     with pytest.raises(IndexError):
         found()[2]
+
+
+@pytest.mark.parametrize("rows", ["dog", 0.5, None, True, [0.5], [[0]], torch.tensor([0.9, 0.6])], ids=repr)
+def test_what_is_no_place_is_refused(rows):
+    with pytest.raises(InputError, match="chosen by place, slice, mask"):
+        found()[rows]
+
+
+@pytest.mark.parametrize("one", [[0], 16.5, None, True], ids=repr)
+def test_what_is_no_class_is_refused(one):
+    with pytest.raises(InputError, match="names or class ids"):
+        found().of(one)
+
+
+def test_what_is_no_score_is_refused():
+    with pytest.raises(InputError, match="a score is a number"):
+        found().above("0.5")
 
 
 def test_objects_are_chosen_by_class_and_score():

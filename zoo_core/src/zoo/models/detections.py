@@ -5,15 +5,17 @@ N objects   P keypoints   D width of an embedding   H W the original's sides
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.errors import CheckpointError, LabelError
+from zoo.errors import CheckpointError, InputError, LabelError
 from zoo.models.labels import LabelSpace
 from zoo.models.results import Result, Row
 
@@ -112,12 +114,13 @@ class Detections(Result):
         ):
             yield Detected(i, name, score, tuple(box))
 
-    def __getitem__(self, rows: int | slice | Tensor | list[int]) -> Self:
-        """Some of the objects, by place, slice, mask (N,) or list of places."""
-        chosen = rows if isinstance(rows, slice | Tensor) else torch.tensor([rows] if isinstance(rows, int) else rows)
-        if isinstance(chosen, Tensor) and not chosen.numel():
-            chosen = chosen.long()  # an empty list is one of floats
-        places = torch.arange(len(self))[chosen]
+    def __getitem__(self, rows: int | slice | Tensor | Sequence[int]) -> Self:
+        """Some of the objects, by place, slice, mask (N,) or list of places.
+
+        Raises:
+            IndexError: a place that there is not. InputError: what is no place.
+        """
+        places = torch.arange(len(self))[_chosen(rows, len(self))]
         return replace(
             self,
             boxes=self.boxes[places],
@@ -133,13 +136,15 @@ class Detections(Result):
         """The objects of some classes, by name or class id: `detections.of("person", "dog")`.
 
         Raises:
-            LabelError: a class that the label space does not have.
+            LabelError: a class that the label space does not have. InputError: neither a name nor a number.
         """
         ids = [self._id_of(one) for one in classes]
         return self[torch.isin(self.ids, torch.tensor(ids, dtype=torch.int64))]
 
     def above(self, score: float) -> Self:
-        """The objects that score more than this."""
+        """The objects that score more than this. Raises `InputError` for what is no number."""
+        if not isinstance(score, Real):
+            raise InputError("a score is a number", asked=repr(score), fix="detections.above(0.5)")
         return self[self.scores > score]
 
     @property
@@ -217,6 +222,8 @@ class Detections(Result):
         return "\n".join(lines)
 
     def _id_of(self, one: str | int) -> int:
+        if isinstance(one, bool) or not isinstance(one, str | Integral):
+            raise InputError("classes are names or class ids", asked=repr(one), fix='detections.of("person", 17)')
         if not isinstance(one, str):
             return int(one)
         if self.labels is not None:
@@ -230,3 +237,23 @@ class Detections(Result):
         from zoo.models.box_plots import draw_detections
 
         return draw_detections(photo, self)
+
+
+def _chosen(rows: Any, count: int) -> Tensor:
+    """Places (n,) int64, or a mask (count,) bool, for whatever objects are chosen by."""
+    if isinstance(rows, slice):
+        return torch.tensor(range(count)[rows], dtype=torch.int64)  # torch knows no steps backwards
+    try:
+        chosen = (
+            rows.cpu() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
+        )  # a copy, in torch's order
+    except (TypeError, ValueError, RuntimeError):
+        chosen = torch.empty(())
+    if not chosen.numel():
+        chosen = chosen.long()  # an empty list is one of floats
+    whole = not (chosen.is_floating_point() or chosen.is_complex())
+    if not whole or chosen.ndim > 1 or (chosen.dtype == torch.bool and chosen.ndim == 0):
+        raise InputError(
+            "objects are chosen by place, slice, mask or list of places", asked=repr(rows)[:80], fix="detections[0]"
+        )
+    return chosen.reshape(-1) if chosen.dtype == torch.bool else chosen.reshape(-1).long()
