@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from PIL import Image, ImageDraw
 
 from zoo import Classifier, predict_sliced
 from zoo.errors import InputError, OptionError, UnsupportedError
-from zoo.models.slicing import Merging, slice_grid
+from zoo.models.detections import Detections
+from zoo.models.slicing import Merging, merged, slice_grid
 
 SMALL = [(100, 90, 112, 102), (500, 40, 512, 52), (333, 600, 345, 612)]
 """Squares of 12 pixels, of which two are left in the whole picture, too few for the detector."""
@@ -95,6 +98,40 @@ def test_an_object_across_a_border_is_found_once_and_whole():
 def test_an_object_across_many_slices_is_found_by_the_whole_picture():
     box = [(20, 100, 620, 160)]
     assert near(predict_sliced(ColourDetector(), picture(*box), slice_size=256)[0], box, atol=9)
+
+
+def found_at(*boxes: tuple[float, ...], score: float) -> Detections:
+    (seen,) = ColourDetector().predict(picture(size=(300, 200)))
+    count = len(boxes)
+    return replace(
+        seen,
+        boxes=torch.tensor(boxes).reshape(-1, 4),
+        scores=torch.full((count,), score),
+        ids=torch.zeros(count).long(),
+        names=("red",) * count,
+        masks=None,
+        keypoints=None,
+    )
+
+
+@pytest.mark.parametrize(("whole", "wanted"), [(0.9, [40, 20, 160, 120]), (0.5, [35, 14, 170, 150])])
+def test_what_was_seen_whole_does_not_grow_by_its_parts(whole, wanted):
+    parts = [(0, 0, 300, 200), (0, 0, 100, 200), (60, 0, 200, 200), (0, 0, 220, 200)]
+    found = [
+        found_at((40.0, 20, 160, 120), score=whole),  # of the whole picture
+        found_at((35.0, 14, 99, 150), score=0.8),  # cut at the right
+        found_at((0.0, 16, 110, 140), score=0.7),  # cut at the left
+        found_at((60.0, 40, 164, 130), score=0.4),  # a smaller thing, not cut
+    ]
+    seen = merged(found_at(score=0.0), found, parts, Merging())
+    assert seen.boxes.tolist() == [wanted]
+    assert seen.scores.tolist() == [pytest.approx(max(whole, 0.8))]
+
+
+def test_what_no_slice_cut_off_is_merged_to_hold_both():
+    parts = [(0, 0, 200, 200), (100, 0, 300, 200)]
+    found = [found_at((120.0, 50, 160, 90), score=0.9), found_at((22.0, 48, 62, 90), score=0.8)]
+    assert merged(found_at(score=0.0), found, parts, Merging()).boxes.tolist() == [[120, 48, 162, 90]]
 
 
 def test_classes_do_not_merge_with_each_other():

@@ -3,7 +3,9 @@
 picture (H, W) -> overlapping slices and the whole -> objects of each, moved to the picture -> one for each object
 
 An object at a slice's border is found in two slices, once or twice in part. What is found in different slices and lies
-on one another becomes one; what was found in one slice stays apart, since the model itself told it apart.
+on one another becomes one; what was found in one slice stays apart, since the model itself told it apart. A box that
+ends at a border of its slice may be a part of an object: where an object's best box does not, the object was seen
+whole, and what may be parts of it does not make it larger.
 
 N objects of all slices   P keypoints   D width of an embedding
 """
@@ -34,6 +36,9 @@ Box = tuple[int, int, int, int]
 Merge = Literal["nms", "nmm"]
 Match = Literal["iou", "ios"]
 
+AT_BORDER = 0.05
+"""Share of a slice's side within which a box ends at its border: boxes of cut objects end a little before it."""
+
 
 def predict_sliced(
     model: Detector,
@@ -61,7 +66,8 @@ def predict_sliced(
         slice_size: pixels of a slice's sides, or (height, width). overlap: the least share of it that neighbours share;
             best so large that every object that is looked for in slices fits in.
         merge: what becomes of objects of one class, found in different slices, that lie on one another. `nmm`: the
-            better one grows to hold the other, so that halves become a whole. `nms`: the weaker one goes.
+            better one grows to hold the other, so that halves become a whole; one that was seen whole, by the whole
+            picture or well inside its slice, grows only by a larger one of which that is true. `nms`: the weaker goes.
         match: how much they lie on one another: `ios`, intersection over the smaller area, finds a part of an object in
             the object; `iou`, intersection over union. merge_threshold: they are one above it.
         whole: whether the whole picture is looked at as well, for objects larger than a slice.
@@ -133,8 +139,12 @@ class Merging:
             asked = f"merge_threshold={self.threshold!r}"
             raise OptionError("`merge_threshold` is a number from 0 to 1", asked=asked, fix="merge_threshold=0.5")
 
-    def groups(self, boxes_xyxy: Tensor, ids: Tensor, slices: Tensor) -> list[list[int]]:
-        """Objects (N, 4) of classes (N,) and slices (N,), best first → the rows of each object, the best one first."""
+    def groups(self, boxes_xyxy: Tensor, ids: Tensor, slices: Tensor, cut: Tensor | None = None) -> list[list[int]]:
+        """Objects (N, 4) of classes (N,) and slices (N,), best first → the rows of each object, the best one first.
+
+        cut: (N,) bool, which ones a slice may have cut off; None: all of them.
+        """
+        cut = torch.ones(len(boxes_xyxy), dtype=torch.bool) if cut is None else cut
         free = torch.ones(len(boxes_xyxy), dtype=torch.bool)
         groups = []
         for first in range(len(boxes_xyxy)):
@@ -147,11 +157,19 @@ class Merging:
                 row = int(near[0])
                 free[row] = alike[row] = False
                 group.append(row)
-                if self.merge == "nmm":  # what it has grown by may lie on more, but never on two of one slice
+                if self.merge == "nmm":  # never two of one slice
                     alike &= slices != slices[row]
+                if self.grows(first, row, boxes_xyxy, cut):  # what it has grown by may lie on more
                     box = torch.cat([box[:2].minimum(boxes_xyxy[row, :2]), box[2:].maximum(boxes_xyxy[row, 2:])])
             groups.append(group)
         return groups
+
+    def grows(self, best: int, row: int, boxes_xyxy: Tensor, cut: Tensor) -> bool:
+        """Whether the best row of an object takes in the box of another one; boxes (N, 4) and cut (N,) of `groups`."""
+        if self.merge == "nms" or cut[best]:
+            return self.merge == "nmm"
+        areas = (boxes_xyxy[[best, row], 2:] - boxes_xyxy[[best, row], :2]).prod(1)
+        return bool(~cut[row] & (areas[1] > areas[0]))
 
     def _matches(self, box: Tensor, boxes_xyxy: Tensor) -> Tensor:
         """One box (4,), boxes (N, 4) → how much each lies on it, (N,) in [0, 1]."""
@@ -176,9 +194,10 @@ def merged(empty: Detections, found: Sequence[Detections], parts: Sequence[Box],
     order = scores.argsort(descending=True, stable=True)
     boxes = torch.cat([one.boxes + corner.repeat(2) for one, corner in zip(found, corners, strict=True)])[order]
     ids = torch.cat([one.ids for one in found])[order]
-    groups = merging.groups(boxes, ids, slices[order])
+    cut = torch.cat([_cut_off(one.boxes, part, empty.size) for one, part in zip(found, parts, strict=True)])[order]
+    groups = merging.groups(boxes, ids, slices[order], cut)
     best = torch.tensor([group[0] for group in groups])
-    grown = groups if merging.merge == "nmm" else [group[:1] for group in groups]
+    grown = [[g[0], *(row for row in g[1:] if merging.grows(g[0], row, boxes, cut))] for g in groups]
     names = [name for one in found for name in one.names]
     shifts = torch.cat([corners, torch.zeros(len(corners), 1)], dim=1)  # a keypoint's score stays
     points = [one.keypoints + by for one, by in zip(found, shifts, strict=True) if one.keypoints is not None]
@@ -222,6 +241,16 @@ def _masks(
             mask, (x1, y1, x2, y2) = rows[row]
             place[y1:y2, x1:x2] |= mask
     return masks
+
+
+def _cut_off(boxes_xyxy: Tensor, part: Box, size: tuple[int, int]) -> Tensor:
+    """Which boxes (N, 4), in pixels of a part of a picture, end at a border of it that is not the picture's, (N,)."""
+    x1, y1, x2, y2 = part
+    width, height = x2 - x1, y2 - y1
+    at_start = boxes_xyxy[:, :2] <= AT_BORDER * torch.tensor([width, height])
+    at_end = boxes_xyxy[:, 2:] >= (1 - AT_BORDER) * torch.tensor([width, height])
+    inside = torch.tensor([x1 > 0, y1 > 0]), torch.tensor([x2 < size[1], y2 < size[0]])
+    return ((at_start & inside[0]) | (at_end & inside[1])).any(dim=1)
 
 
 def _starts(whole: int, part: int, overlap: float) -> list[int]:
