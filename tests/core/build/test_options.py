@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import Field
@@ -42,6 +42,33 @@ def test_a_misspelt_option_gets_a_suggestion() -> None:
 def test_a_value_of_the_wrong_type_or_out_of_bounds_is_refused(options: dict[str, Any], at: str) -> None:
     with pytest.raises(OptionError, match=at):
         check_options(options, SCHEMA, "cnn/resnet50@1")
+
+
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        ({"num_classes": -1}, "num_classes=0, or more"),
+        ({"drop_rate": 1.5}, "drop_rate=1"),
+        ({"num_classes": "ten"}, "num_classes=1000"),
+        ({"depth": None}, "depth=50"),
+        ({"image_size": "large"}, None),
+    ],
+    ids=str,
+)
+def test_a_refused_value_comes_with_one_that_may_be(options: dict[str, Any], fix: str | None) -> None:
+    for refused in (lambda: check_options(options, SCHEMA, "cnn/resnet50@1"), lambda: Config.of(options, {})):
+        with pytest.raises(OptionError) as caught:
+            refused()
+        assert caught.value.fix is fix is None or str(caught.value.fix).startswith(str(fix))
+
+
+def test_the_bound_of_one_of_many_values_is_not_offered_for_all_of_them() -> None:
+    class Many(ModelConfig):
+        shares: tuple[Annotated[float, Field(ge=0)], ...] = (0.5, 1.0)
+
+    with pytest.raises(OptionError) as caught:
+        Many.of({"shares": (0.5, -1)}, {})
+    assert caught.value.fix == "shares=(0.5, 1.0)"
 
 
 def test_good_values_pass_tuples_included() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import OptionError
-from zoo.models.config import translate_spellings, unknown_option
+from zoo.models.config import instead, translate_spellings, unknown_option
 
 CREATE_SPELLINGS = {
     "weights": "checkpoint",
@@ -55,7 +55,10 @@ def check_options(options: Mapping[str, Any], schema: Mapping[str, Any], model: 
     error = best_match(Draft202012Validator({**schema, "required": []}).iter_errors(_as_json(plain)))
     if error is not None:
         path = ".".join(str(part) for part in error.absolute_path)
-        raise OptionError(f"{model}: {path}: {error.message}", asked=f"{path}={error.instance!r}")
+        bounds = {error.validator: error.validator_value} if len(error.absolute_path) == 1 else {}
+        name = str(error.absolute_path[0]) if error.absolute_path else ""
+        fix = instead(name, bounds.get("minimum"), bounds.get("maximum"), known.get(name, {}).get("default"))
+        raise OptionError(f"{model}: {path}: {error.message}", asked=f"{path}={error.instance!r}", fix=fix)
 
 
 def _is_json(value: Any) -> bool:

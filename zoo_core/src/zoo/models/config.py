@@ -66,7 +66,7 @@ class ModelConfig(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise option_error(error, cls.__name__) from None
+            raise option_error(error, cls) from None
 
     def given(self) -> dict[str, Any]:
         """The fields as they are, parts and sub-configs not flattened."""
@@ -109,8 +109,23 @@ def unknown_option(name: str, known: Mapping[str, Any], where: str) -> OptionErr
     )
 
 
-def option_error(error: ValidationError, where: str) -> OptionError:
-    """Pydantic's first complaint as one of ours."""
+def option_error(error: ValidationError, config: type[ModelConfig]) -> OptionError:
+    """Pydantic's first complaint about a config's values as one of ours."""
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
-    return OptionError(f"{where}: {path}: {first['msg']}", asked=f"{path}={first.get('input')!r}"[:200])
+    name, *further = map(str, first["loc"]) if first["loc"] else ("",)
+    bounds = first.get("ctx", {}) if not any(part.isdigit() for part in further) else {}  # not those of one of many
+    field = config.model_fields.get(name)
+    fix = instead(name, bounds.get("ge"), bounds.get("le"), field.default if field is not None else None)
+    return OptionError(
+        f"{config.__name__}: {path}: {first['msg']}", asked=f"{path}={first.get('input')!r}"[:200], fix=fix
+    )
+
+
+def instead(name: str, least: Any, most: Any, default: Any) -> str | None:
+    """What to type in place of a refused value: the least or the most that may be, else the default, if known."""
+    if least is not None:
+        return f"{name}={least}, or more"
+    if most is not None:
+        return f"{name}={most}, or less"
+    return f"{name}={default!r}" if isinstance(default, str | int | float | list | tuple) else None
