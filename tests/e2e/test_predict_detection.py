@@ -133,10 +133,10 @@ def test_options_of_classifiers_are_refused_before_weights_are_read(
     monkeypatch.setattr("zoo.create", lambda *_, **__: pytest.fail("made a model"))
     code, out, err = predict("coffee.png", "--top", "3")
     assert (code, out) == (2, "")
-    assert "takes no --top: it is for detection" in err
+    assert "is for detection and takes no --top" in err
     code, _, err = predict("coffee.png", "--score", "0.3", model="mobilenetv2")
     assert code == 2
-    assert "takes no --score: it is for classification" in err
+    assert "is for classification and takes no --score" in err
 
 
 @pytest.mark.usefixtures("loaded")
@@ -144,4 +144,4 @@ def test_a_misspelt_class_gets_a_suggestion(predict: Predict) -> None:
     code, out, err = predict("coffee.png", "--classes", "cupp")
     assert (code, out) == (1, "")
     assert "no class 'cupp'" in err
-    assert "try:   cup" in err
+    assert "try:   --classes cup" in err

@@ -48,6 +48,14 @@ def test_a_misspelt_class_gets_near_names():
     assert str(error.value.fix).startswith("tabby")
 
 
+def test_a_class_unlike_any_gets_the_first_names():
+    with pytest.raises(LabelError, match="no class 'qqqq'") as error:
+        label_space("coco").id_of("qqqq")
+    assert error.value.fix == "person"
+    assert error.value.found.startswith("80 names: person, bicycle, ")
+    assert error.value.found.endswith(" …")
+
+
 @pytest.mark.parametrize("class_id", [-1, 3])
 def test_ids_outside_are_refused(class_id):
     with pytest.raises(LabelError, match="no class"):

@@ -77,8 +77,9 @@ class Arguments:
         return f"--{name}" in self._values
 
     def texts(self, name: str) -> list[str]:
-        """Every value of an option that may be repeated; commas separate too."""
-        return [part for value in self._values.get(f"--{name}", []) for part in value.split(",") if part]
+        """Every value of an option that may be repeated; commas separate too, with spaces around them or without."""
+        parts = [part.strip() for value in self._values.get(f"--{name}", []) for part in value.split(",")]
+        return [part for part in parts if part]
 
     def text(self, name: str) -> str | None:
         """The value of an option; the last one counts."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli.arguments import Arguments, Option, UsageError
+from zoo.errors import LabelError
 
 if TYPE_CHECKING:
     from zoo.models.images import ImageInput
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 OPTIONS = (
     Option("--top", "classifiers: how many classes to name (5)", value="K", short="-k"),
     Option("--score", "detectors: name objects that score more than this, 0 to 1 (0.5)", value="SHARE"),
-    Option("--classes", "detectors: look for these classes only, commas between", value="NAMES", repeat=True),
+    Option("--classes", "detectors: look for these classes only, by name, commas between", value="NAMES", repeat=True),
     Option("--max-detections", "detectors: at most so many objects a photo", value="N"),
     Option("--slice", "detectors: look for small objects in slices of so many pixels, too", value="PIXELS"),
 )
@@ -46,6 +47,12 @@ class Question:
         self._given = {
             option: value for option, value in given.items() if arguments.text(option.removeprefix("--")) is not None
         }
+        if self._given.get("--classes") == []:
+            raise UsageError(
+                "--classes names no class",
+                asked=arguments.text("classes"),
+                fix="--classes cup,bowl; without it, all",
+            )
 
     def check(self, model: type[Model], ref: str) -> None:
         """Raise `UsageError` unless models of this class take all that is asked."""
@@ -53,13 +60,28 @@ class Question:
         for option in self._given:
             if _MEANT[option] not in takes:
                 raise UsageError(
-                    f"{ref} takes no {option}: it is for {model.task or 'no known task'}",
+                    f"{ref} is for {model.task or 'no known task'} and takes no {option}",
                     found=", ".join(name for name, meant in _MEANT.items() if meant in takes) or "nothing can be asked",
                     fix=f"the same without {option}",
                 )
 
     def ask(self, model: Model, images: Sequence[ImageInput], batch_size: int) -> list[Result]:
-        """The model's results, one an image."""
+        """The model's results, one an image. Raises `LabelError` for classes that there are not."""
+        try:
+            return self._answers(model, images, batch_size)
+        except LabelError as error:
+            if "--classes" not in self._given:
+                raise
+            fix = (
+                f"--classes {error.fix}"
+                if model.label_space is not None and error.fix
+                else "the same without --classes"
+            )
+            raise LabelError(
+                f"--classes takes names of classes: {error.message}", asked=error.asked, found=error.found, fix=fix
+            ) from None
+
+    def _answers(self, model: Model, images: Sequence[ImageInput], batch_size: int) -> list[Result]:
         takes = _taken_by(type(model))
         asked: dict[str, Any] = {name: value for name, value in _USUAL.items() if name in takes}
         asked |= {_MEANT[option]: value for option, value in self._given.items()}

@@ -17,6 +17,8 @@ Background = Literal["none", "first", "last"]
 _BUNDLED = os.path.join(os.path.dirname(__file__), "label_spaces")
 _LARGEST_FILE = 16 * 1024 * 1024
 _MOST_SLOTS = 1_000_000
+_SHOWN = 8
+"""Names that an error lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +112,20 @@ class LabelSpace:
         """The class id of a name; case counts only between names that differ in nothing else.
 
         Raises:
-            LabelError: no such class, with the nearest names.
+            LabelError: no such class, with the nearest names, or the first.
         """
         folded = self._ids.get(name.casefold(), [])
         found = next((i for i in folded if self.names[i] == name), folded[0] if folded else None)
         if found is None:
             near = difflib.get_close_matches(name.casefold(), self._ids, n=3)
             hint = ", ".join(self.names[self._ids[n][0]] for n in near)
-            raise LabelError(f"label space {self.name!r} has no class {name!r}", asked=name, fix=hint or None)
+            first = ", ".join(self.names[:_SHOWN]) + (" …" if len(self) > _SHOWN else "")
+            raise LabelError(
+                f"label space {self.name!r} has no class {name!r}",
+                asked=name,
+                found=f"{len(self)} names: {first}",
+                fix=hint or self.names[0],
+            )
         return found
 
     def id_of_source(self, source_id: str | int) -> int:
