@@ -129,6 +129,8 @@ def test_the_image_is_its_own_part_of_the_batch_and_not_the_padding():
 def test_a_label_that_does_not_exist_is_refused_by_its_number(label, asked):
     error = fault(target(BOX, BOX, labels=torch.tensor([2, label])))
     assert f"labels[1] {asked}; labels go from 0 to 2" in str(error)
+    assert ("num_classes=4" in error.fix) == (label == 3)  # a label below 0 is no class too many
+    assert "num_classes=0" not in error.fix
 
 
 def test_an_output_that_is_no_class_is_no_label():
@@ -155,6 +157,7 @@ def test_an_output_that_is_no_class_is_no_label():
         ({"iscrowd": torch.zeros(2)}, "`iscrowd` has the shape (1,)"),
         ({"masks": torch.zeros(1, 40, 60)}, "`masks` has the shape (1, 64, 64)"),
         ({"masks": torch.zeros(1, 64, 64)}, "masks are bool or uint8"),
+        ({"masks": torch.full((1, 64, 64), 255, dtype=torch.uint8)}, "masks are 0 and 1"),
         ({"keypoints": torch.zeros(1, POINTS, 2)}, "`keypoints` has the shape (1, P, 3)"),
         ({"keypoints": torch.full((1, POINTS, 3), float("nan"))}, "keypoints[0] is not finite"),
         ({"keypoints": torch.zeros(1, POINTS, 3).long()}, "keypoints are floats"),
@@ -167,6 +170,15 @@ def test_tensors_of_another_kind_are_refused_by_name(changes, says):
     }
     error = fault(target(BOX, **{**sound, **changes}), needs=("masks", "keypoints"))
     assert f"targets[0]: {says}" in str(error)
+
+
+def test_points_are_as_many_as_the_model_has():
+    for points in (POINTS - 1, POINTS + 1):
+        wrong = target(BOX, keypoints=torch.zeros(1, points, 3))
+        error = fault(wrong, needs=("keypoints",), num_keypoints=POINTS)
+        assert f"targets[0]: `keypoints` has the shape (1, {POINTS}, 3)" in str(error)
+    ours, _ = checked(target(BOX, keypoints=torch.zeros(1, 9, 3)), needs=("keypoints",))  # a model that takes any
+    assert ours["keypoints"].shape == (1, 9, 3)
 
 
 @pytest.mark.parametrize("part", ["masks", "keypoints"])

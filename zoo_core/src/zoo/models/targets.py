@@ -29,6 +29,7 @@ def check_targets(
     num_classes: int,
     labels: LabelSpace | None = None,
     needs: Sequence[str] = (),
+    num_keypoints: int | None = None,
 ) -> list[dict[str, Tensor]]:
     """The targets of a batch as a loss takes them: float32 boxes on the images' device, crowds left out.
 
@@ -37,6 +38,7 @@ def check_targets(
         images: (B, C, H, W). sizes: (B, 2) int64, (h, w) of each image in it.
         num_classes: labels are 0..num_classes-1. labels: where some of these are no classes, which.
         needs: `masks`, `keypoints`: what every image with objects must have beside boxes and labels.
+        num_keypoints: P, where the model has so many points and no others.
 
     Returns:
         new mappings of the keys named here. A box that reaches over the edge by rounding is clipped.
@@ -47,11 +49,12 @@ def check_targets(
     """
     if not isinstance(targets, Sequence) or len(targets) != len(images):
         found = f"{len(targets)} targets" if isinstance(targets, Sequence) else type(targets).__name__
-        raise InputError(f"{len(images)} images need a list of {len(images)} targets", found=found, fix="one a image")
+        fix = "[target], a mapping for each image"
+        raise InputError(f"{len(images)} images need a list of {len(images)} targets", found=found, fix=fix)
     checked = []
     for number, (target, (height, width)) in enumerate(zip(targets, sizes.tolist(), strict=True)):
         where = f"targets[{number}]"
-        parts = _parts(target, images, needs, where)
+        parts = _parts(target, images, needs, num_keypoints, where)
         _check_boxes(parts["boxes"], height, width, where)
         _check_labels(parts["labels"], num_classes, labels, where)
         limits = parts["boxes"].new_tensor([width, height, width, height])
@@ -62,7 +65,9 @@ def check_targets(
     return checked
 
 
-def _parts(target: Any, images: Tensor, needs: Sequence[str], where: str) -> dict[str, Tensor]:
+def _parts(
+    target: Any, images: Tensor, needs: Sequence[str], num_keypoints: int | None, where: str
+) -> dict[str, Tensor]:
     """The known keys of a target, of the right shapes and dtypes, on the images' device."""
     if not isinstance(target, Mapping) or "boxes" not in target or "labels" not in target:
         found = ", ".join(map(str, target)) if isinstance(target, Mapping) else type(target).__name__
@@ -84,7 +89,7 @@ def _parts(target: Any, images: Tensor, needs: Sequence[str], where: str) -> dic
         "labels": (count,),
         "iscrowd": (count,),
         "masks": (count, *images.shape[2:]),
-        "keypoints": (count, None, 3),
+        "keypoints": (count, num_keypoints, 3),
     }
     for name, value in parts.items():
         wanted = shapes[name]
@@ -113,6 +118,9 @@ def _check_dtypes(parts: Mapping[str, Tensor], where: str) -> None:
         if not sound and parts[name].numel():
             found = str(parts[name].dtype).removeprefix("torch.")
             raise InputError(f"{where}: {name} are {wanted}", found=found, fix=fix)
+    if "masks" in parts and parts["masks"].dtype == torch.uint8 and (parts["masks"] > 1).any():
+        found = f"values up to {int(parts['masks'].max())}"
+        raise InputError(f"{where}: masks are 0 and 1", found=found, fix="masks > 0")
     faulty = ~parts["keypoints"].isfinite() if "keypoints" in parts else torch.zeros(0)
     if faulty.any():
         index = int(faulty.nonzero()[0, 0])
@@ -129,7 +137,7 @@ def _check_boxes(boxes_xyxy: Tensor, height: int, width: int, where: str) -> Non
         (
             (boxes_xyxy[:, 2:] <= boxes_xyxy[:, :2]).any(dim=1),
             "has no area: boxes are x1 < x2, y1 < y2",
-            "leave it out",
+            "leave it out; x, y, width, height would be turned into corners first",
         ),
         (
             (boxes_xyxy < -SLACK).any(dim=1)
@@ -152,10 +160,13 @@ def _check_labels(labels: Tensor, num_classes: int, space: LabelSpace | None, wh
     wrong = (labels < 0) | (labels >= num_classes)
     if wrong.any():
         index = int(wrong.nonzero()[0])
+        fix = "labels counted from 0"
+        if labels[index] > 0:
+            fix = f"num_classes={int(labels.max()) + 1} when the model is made, or {fix}"
         raise InputError(
             f"{where}: labels[{index}] is {int(labels[index])}; labels go from 0 to {num_classes - 1}, without a "
             "background",
-            fix=f"num_classes={int(labels.max()) + 1} when the model is made, or labels counted from 0",
+            fix=fix,
         )
     if space is None or not space.outputs:
         return
