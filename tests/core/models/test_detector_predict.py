@@ -143,6 +143,38 @@ def test_sizes_are_of_each_image_or_of_the_batch():
         (batch, sizes[:1]),
         (batch, sizes.float()),
         (batch, sizes[:, :1]),
+        (batch, sizes.bool()),
+        (batch, [(4, 9), (8, 3)]),
+        (list(batch), None),
+        (batch[:0], None),
+        (batch[..., :0], None),
     ):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError) as error:
             whole_sizes(images, wrong)
+        assert error.value.fix
+
+
+@pytest.mark.parametrize("wrong", [(9, 9), (8, 10), (0, 9), (8, 0), (-5, 3)], ids=str)
+def test_sizes_that_no_image_of_the_batch_has_are_refused_by_their_place(wrong):
+    batch, sizes = torch.zeros(2, 3, 8, 9), torch.tensor([(8, 9), wrong])
+    with pytest.raises(InputError, match=r"sizes\[1\] is no part of a batch of 8 x 9 pixels") as error:
+        whole_sizes(batch, sizes)
+    assert error.value.fix
+
+
+def test_sizes_are_not_looked_at_where_they_have_no_values():
+    sizes = torch.tensor([[4, 9], [8, 3]])
+    with torch.device("meta"):
+        whole_sizes(torch.zeros(2, 3, 8, 9), torch.ones(2, 2).long())
+
+    class Sizes(torch.nn.Module):
+        def forward(self, images, sizes):
+            return whole_sizes(images, sizes) + 1
+
+    example = (torch.zeros(2, 3, 8, 9), sizes)
+    batch = {0: torch.export.Dim("batch", min=2, max=9)}
+    exported = torch.export.export(Sizes(), example, dynamic_shapes=(batch, batch)).module()
+    compiled = torch.compile(Sizes(), backend="eager", fullgraph=True, dynamic=True)
+    traced = torch.jit.trace(Sizes(), example)
+    for program in (exported, compiled, traced):  # no value is part of the program
+        assert program(torch.zeros(3, 3, 8, 9), sizes[[0, 1, 1]] + 90).equal(sizes[[0, 1, 1]] + 91)

@@ -190,20 +190,60 @@ def whole_sizes(images: Tensor, sizes: Tensor | None) -> Tensor:
     Raises:
         InputError: no such batch, or sizes that are none of it.
     """
+    if not isinstance(images, Tensor):
+        raise InputError(
+            "a detector takes a float batch (B, C, H, W)",
+            found=type(images).__name__,
+            fix="torch.stack(images) where they have one size; model.predict(images) for any",
+        )
     if images.ndim != 4 or not images.is_floating_point():
         raise InputError(
             "a detector takes a float batch (B, C, H, W)",
-            found=f"{str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape)}",
+            found=f"{_dtype_of(images)} of shape {tuple(images.shape)}",
             fix="model.predict(…) for photos; images[None] for one",
+        )
+    eager = not (torch.compiler.is_compiling() or torch.compiler.is_exporting() or _is_traced())
+    if eager and 0 in images.shape:
+        raise InputError(
+            "a batch has at least one image, and an image at least one pixel",
+            found=f"shape {tuple(images.shape)}",
+            fix="torch.rand(1, 3, 480, 640), or leave the batch out",
         )
     if sizes is None:
         return torch.tensor([images.shape[2:]], device=images.device).expand(images.shape[0], 2)
-    if sizes.shape != (images.shape[0], 2) or sizes.is_floating_point():
+    _check_sizes(images, sizes, values=eager and not images.is_meta)
+    return sizes
+
+
+def _check_sizes(images: Tensor, sizes: Any, *, values: bool) -> None:
+    """Refuse sizes that no images of the batch can have. values: whether there are any to look at."""
+    if not isinstance(sizes, Tensor):
+        raise InputError(
+            "sizes are a tensor, (height, width) of each image",
+            found=type(sizes).__name__,
+            fix=f"sizes=torch.tensor({sizes!r})"[:200],
+        )
+    if sizes.shape != (images.shape[0], 2) or sizes.dtype not in (torch.int64, torch.int32):
         raise InputError(
             f"sizes are (height, width) of each image, int64 of shape ({images.shape[0]}, 2)",
-            found=f"{sizes.dtype} of shape {tuple(sizes.shape)}",
+            found=f"{_dtype_of(sizes)} of shape {tuple(sizes.shape)}",
+            fix=f"sizes=torch.tensor([[{images.shape[2]}, {images.shape[3]}], …]), or none where images fill the batch",
         )
-    return sizes
+    for number, (height, width) in enumerate(sizes.tolist() if values and not sizes.is_meta else ()):
+        if not (1 <= height <= images.shape[2] and 1 <= width <= images.shape[3]):
+            raise InputError(
+                f"sizes[{number}] is no part of a batch of {images.shape[2]} x {images.shape[3]} pixels",
+                found=f"(height, width) = ({height}, {width})",
+                fix="sizes=None where images fill the batch; of photos, those of zoo.Preprocessor's frames",
+            )
+
+
+def _is_traced() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]  # torch does not type it
+
+
+def _dtype_of(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _share(value: Any, name: str) -> float:
