@@ -257,6 +257,14 @@ def test_masks_land_in_the_right_pixels_of_the_original() -> None:
         assert abs(rows.max() + 1 - y2) <= 2
 
 
+@pytest.mark.parametrize("points", [3, 18])
+def test_an_object_with_another_number_of_points_is_refused(points: int) -> None:
+    boxes, keypoints = torch.tensor([[5.0, 5, 40, 40]]), torch.ones(1, points, 3)
+    target = {"boxes": boxes, "labels": torch.tensor([0]), "keypoints": keypoints}
+    with pytest.raises(InputError, match=r"`keypoints` has the shape \(1, 17, 3\)"):
+        small("keypoint", num_classes=1)(torch.rand(1, 3, 64, 64), [target])
+
+
 def test_keypoints_land_in_the_right_pixels_of_the_original() -> None:
     model = small("keypoint", image_size=(96, 300), num_classes=1)
     maps = torch.zeros(17, 56, 56)

@@ -51,6 +51,7 @@ class KeypointRCNN(TwoStage, KeypointDetector):
     def __init__(self, config: KeypointRCNNConfig) -> None:
         super().__init__(config)
         self.looks = single_look(config, self.channels[0])
+        self.num_keypoints = config.num_keypoints
         self.keypoints = KeypointStage(
             pool=roi_pool(config, CUT, self.strides),
             head=KeypointRCNNHeads(self.channels[0], [WIDTH] * 8),

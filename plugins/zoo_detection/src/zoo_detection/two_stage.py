@@ -66,6 +66,7 @@ class TwoStage(PyramidDetector):
 
     Attributes:
         details: names of the attributes that say more of each detection. needs: keys of targets that they learn from.
+        num_keypoints: points of an object, where there are some.
         rpn: proposes. pool: cuts out regions for `looks`.
     """
 
@@ -73,6 +74,7 @@ class TwoStage(PyramidDetector):
     config: TwoStageConfig
     details: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
+    num_keypoints: int | None = None
     looks: Looks
 
     def __init__(self, config: TwoStageConfig) -> None:
@@ -163,7 +165,13 @@ class TwoStage(PyramidDetector):
 
     def _checked(self, targets: Sequence[Target], images: Tensor, sizes: Tensor) -> list[dict[str, Tensor]]:
         return check_targets(
-            targets, images, sizes, num_classes=self.num_classes, labels=self.label_space, needs=self.needs
+            targets,
+            images,
+            sizes,
+            num_classes=self.num_classes,
+            labels=self.label_space,
+            needs=self.needs,
+            num_keypoints=self.num_keypoints,
         )
 
 
