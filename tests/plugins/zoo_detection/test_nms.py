@@ -13,9 +13,10 @@ from random_boxes import box_sets, seeded_boxes
 from torch import Tensor, nn
 from torchvision import ops
 
-from zoo_detection import boxes as geometry
+from zoo_detection import boxes as geometry, nms as suppression
 from zoo_detection.nms import (
     SMALL_GROUP,
+    _keep_best_in_turns,
     _keep_best_on_a_grid,
     best_of_groups,
     diou_nms,
@@ -290,3 +291,24 @@ def test_the_batches_of_the_exports_are_worth_comparing() -> None:
     counts = [[int((row >= 0).sum()) for row in Finish()(*heads_answer(b, n, share=s))[3]] for b, n, s in BATCHES]
     assert min(itertools.chain(*counts)) == 0  # an image without objects
     assert max(itertools.chain(*counts)) == 20  # and one with more than fit
+
+
+def test_off_the_cpu_many_candidates_are_compared_in_turns_of_whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = seeded_candidates(600, 40, seed=3)
+    found[2][:150] = 7  # more than a turn may have
+    found[1][::5] = 0.5
+    compared: list[int] = []
+
+    def counted(boxes: Tensor, *rest: Tensor | float) -> Tensor:
+        compared.append(len(boxes))
+        return _keep_best_on_a_grid(boxes, *rest)
+
+    whole = _keep_best_on_a_grid(*found, 0.4).tolist()
+    monkeypatch.setattr(suppression, "AT_ONCE", 100)
+    monkeypatch.setattr(suppression, "_keep_best_on_a_grid", counted)
+    assert _keep_best_in_turns(*found, 0.4).tolist() == whole
+    largest = int((found[2] == 7).sum())
+    assert sum(compared) == 600
+    assert max(compared) == largest
+    assert all(count <= 100 for count in sorted(compared)[:-1])
+    assert len(compared) <= 12

@@ -12,6 +12,7 @@ from torch import nn
 import zoo
 from zoo.errors import OptionError
 from zoo.models.counting import multiply_accumulates
+from zoo.models.parts import build_backbone
 from zoo.specs import InputSpec
 from zoo_detection import FasterRCNN, Pyramid, RetinaNet
 from zoo_detection.pyramid import fitted_input
@@ -149,3 +150,17 @@ def test_a_parts_own_report_is_kept() -> None:
     part.load_report = replace(part.load_report, reinitialised={"encoder.conv_stem.weight": "not in the file"})
     model = RetinaNet(num_classes=2, backbone=part, neck=SMALL["neck"])
     assert model.load_report.reinitialised["backbone.encoder.conv_stem.weight"] == "not in the file"
+
+
+@pytest.mark.parametrize("name", ["vit_ti_16", "resnet18"])
+def test_weights_are_fetched_once_where_an_image_size_is_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+
+    def without_weights(part: dict[str, object], **options: object) -> zoo.Backbone:
+        fetched.extend(part.pop("checkpoint") for _ in range("checkpoint" in part))
+        return build_backbone(part, **options)
+
+    monkeypatch.setattr("zoo_detection.pyramid.build_backbone", lambda part, **o: without_weights(dict(part), **o))
+    pyramid = Pyramid(backbone={"name": name, "checkpoint": "file"}, image_size=256)
+    assert fetched == ["file"]
+    assert pyramid.input_spec.size == (256, 256)

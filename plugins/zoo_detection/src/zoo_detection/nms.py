@@ -18,6 +18,7 @@ from torchvision.ops import nms
 
 from zoo_detection.boxes import at_least_float32, diou, iou
 
+AT_ONCE = 20_000  # candidates that one call on a grid takes off the CPU; it compares each with each
 SMALL_GROUP = 32  # groups up to this size are settled together, larger ones by a call of their own
 
 
@@ -26,7 +27,8 @@ def keep_best(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -
 
     A box goes if its IoU with a better kept one of its group is greater than `threshold`. On the CPU the answer is that
     of `torchvision.ops.nms` on each group alone. On other devices, and in an exported program, groups are told apart by
-    moving them to the cells of a grid, and one call does all.
+    moving them to the cells of a grid, and one call does all; on other devices, where its memory grows with the square
+    of the candidates, a call takes as many whole groups as have `AT_ONCE` candidates, and at least one.
 
     Args:
         boxes: (M, 4) xyxy; M may be 0.
@@ -38,7 +40,7 @@ def keep_best(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -
     if _exporting():
         return _keep_best_on_a_grid(boxes, scores.to(boxes.dtype), groups, threshold)
     if boxes.device.type != "cpu":
-        return _keep_best_on_a_grid(boxes.double(), scores.double(), groups, threshold)
+        return _keep_best_in_turns(boxes.double(), scores.double(), groups, threshold)
     return _keep_best_by_group(boxes, scores, groups, threshold)
 
 
@@ -231,6 +233,27 @@ def _smallest_first(groups: Tensor) -> Tensor:
 
 def _exporting() -> bool:
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
+def _keep_best_in_turns(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """`_keep_best_on_a_grid` of some whole groups after the other, so that none compares too many with each other."""
+    if boxes.shape[0] <= AT_ONCE:
+        return _keep_best_on_a_grid(boxes, scores, groups, threshold)
+    members, rows, _, sizes = _grouped(groups)
+    turns: list[int] = []  # of each group
+    turn, taken = 0, 0
+    for size in sizes.tolist():
+        if taken and taken + size > AT_ONCE:
+            turn, taken = turn + 1, 0
+        turns.append(turn)
+        taken += size
+    turn_of = torch.tensor(turns, device=groups.device)[rows]  # (M,), ascending
+    kept = [
+        part[_keep_best_on_a_grid(boxes[part], scores[part], groups[part], threshold)]
+        for part in members.split(torch.bincount(turn_of).tolist())
+    ]
+    found = torch.cat(kept).sort().values  # equal scores keep their order
+    return found[_best_first(scores[found])]
 
 
 def _keep_best_on_a_grid(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:

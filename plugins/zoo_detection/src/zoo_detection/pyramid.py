@@ -21,7 +21,7 @@ from zoo.models.config import ModelConfig
 from zoo.models.detector import Detector, DetectorConfig, Pixels
 from zoo.models.load_report import report_of_parts
 from zoo.models.model import Backbone, Neck
-from zoo.models.parts import Part, build_backbone, build_neck
+from zoo.models.parts import OF_THE_WEIGHTS, Part, build_backbone, build_neck
 from zoo.specs import InputSpec
 from zoo_detection.torchvision_keys import torchvision_keys
 
@@ -236,8 +236,12 @@ def keep_frozen(backbone: nn.Module, frozen: bool) -> None:
 
 def _sized_backbone(config: PyramidConfig) -> Backbone:
     """The backbone, built for `image_size` where it takes one size only."""
-    backbone = build_backbone(config.backbone, in_chans=config.in_chans)
-    if config.image_size is None or not backbone.input_spec.fixed_size or isinstance(config.backbone, nn.Module):
-        return backbone
-    side = config.image_size if isinstance(config.image_size, int) else max(config.image_size)
-    return build_backbone(config.backbone, in_chans=config.in_chans, img_size=side)
+    part, size = config.backbone, config.image_size
+    if size is None or isinstance(part, nn.Module):
+        return build_backbone(part, in_chans=config.in_chans)
+    # Whether it does is seen of one without weights, which are fetched once.
+    bare = {k: v for k, v in part.items() if k not in OF_THE_WEIGHTS} if isinstance(part, dict) else part
+    backbone = build_backbone(bare, in_chans=config.in_chans)
+    if backbone.input_spec.fixed_size:
+        return build_backbone(part, in_chans=config.in_chans, img_size=size if isinstance(size, int) else max(size))
+    return backbone if bare == part else build_backbone(part, in_chans=config.in_chans)
