@@ -126,3 +126,12 @@ def test_what_cannot_be_summarised_says_why() -> None:
 
     with pytest.raises(zoo.InputError, match="without their values"):
         summarize(Curious())
+
+
+@pytest.mark.parametrize("name", ["retinanet", "faster_rcnn", "ssd300"])
+def test_a_detector_is_summarised_up_to_where_boxes_are_chosen(name: str) -> None:
+    with torch.device("meta"):
+        model = zoo.create(name, backbone="resnet18", num_classes=2, img_size=320)
+    summary = summarize(model)
+    assert summary.macs == multiply_accumulates(model, model.input_spec) > 1e9
+    assert {"backbone", "neck"} <= {row.path for row in summary.down_to(1) if row.macs}

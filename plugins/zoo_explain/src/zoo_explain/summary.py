@@ -124,7 +124,11 @@ def summarize(model: Model | Backbone, *, image_size: int | tuple[int, int] | No
     noted = _Notes(model)
     try:
         with torch.device("meta"), torch.no_grad(), evaluating(model), noted:
-            outputs = functional_call(model, bodiless, (images,))
+            if isinstance(model, Model):  # of one whose path depends on values, what comes before that
+                inside = {f"model.{name}": tensor for name, tensor in bodiless.items()}
+                outputs = functional_call(_Network(model), inside, (images,))
+            else:
+                outputs = functional_call(model, bodiless, (images,))
     except (NotImplementedError, RuntimeError) as error:
         raise InputError(
             f"{type(model).__name__} cannot be run on images of {height} x {width} without their values",
@@ -142,6 +146,17 @@ def summarize(model: Model | Backbone, *, image_size: int | tuple[int, int] | No
         macs=noted.counter.get_total_flops() // 2,
         activation_bytes=noted.bytes,
     )
+
+
+class _Network(nn.Module):
+    """What a model computes before values decide what is computed next, as a forward pass."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Any:
+        return self.model.network(images)
 
 
 @dataclass
