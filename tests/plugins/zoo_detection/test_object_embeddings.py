@@ -34,11 +34,18 @@ def test_a_box_looks_at_the_map_for_its_size_and_at_its_own_pixels() -> None:
     torch.testing.assert_close(vectors[0, :-1, 1], middles[:-1], atol=0.5, rtol=0)
 
 
-def test_maps_of_unequal_channels_leave_the_finest() -> None:
-    boxes = torch.tensor([[[10.0, 10, 400, 400]]]).repeat(2, 1, 1)
-    vectors = object_embeddings(levels(3, 5, 3), STRIDES, boxes, torch.zeros(2, 1, dtype=torch.int64))
-    assert vectors.shape == (2, 1, 3)
-    assert vectors[0, 0, 0] == 0
+def test_of_maps_of_unequal_channels_the_one_nearest_to_stride_16_is_looked_at() -> None:
+    boxes = torch.tensor([[[10.0, 10, 20, 20]]]).repeat(2, 1, 1)
+    vectors = object_embeddings(levels(3, 5, 4), STRIDES, boxes, torch.zeros(2, 1, dtype=torch.int64))
+    assert vectors.shape == (2, 1, 4)
+    assert vectors[0, 0, 0] == 2
+    finer = object_embeddings(levels(3, 5, 4), (2, 12, 64), boxes, torch.zeros(2, 1, dtype=torch.int64))
+    assert (finer.shape, float(finer[0, 0, 0])) == ((2, 1, 5), 1)
+
+
+def test_a_box_that_is_not_a_number_is_looked_up_nowhere() -> None:
+    boxes = torch.full((2, 1, 4), torch.nan)
+    assert object_embeddings(levels(3, 3, 3), STRIDES, boxes, torch.zeros(2, 1, dtype=torch.int64)).shape == (2, 1, 3)
 
 
 def test_where_there_is_no_object_there_is_no_vector() -> None:

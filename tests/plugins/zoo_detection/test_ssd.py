@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
-from zoo.errors import InputError, OptionError
+from zoo.errors import CheckpointError, InputError, OptionError
 from zoo.models.labels import label_space
 from zoo_detection.anchors import ssd_shapes
+from zoo_detection.object_embeddings import object_embeddings
 from zoo_detection.same_padding import SameConv2d, pad_as_tensorflow
 from zoo_detection.ssd import CODER, SSD
 from zoo_detection.ssd_backbones import SSDVGG16
@@ -140,7 +142,7 @@ def test_an_embedding_is_the_average_over_its_box() -> None:
     maps = [torch.zeros(1, c, 6, 6) for c in model.neck.channels]
     maps[0][..., 3:] = 1.0  # the right half
     boxes = torch.tensor([[[0.0, 0, 40, 96], [56, 0, 96, 96], [0, 0, 96, 96], [56, 0, 96, 96]]])
-    vectors = model.embeddings(maps, {"boxes": boxes, "labels": torch.tensor([[0, 1, 0, -1]])})
+    vectors = object_embeddings(maps, model.strides, boxes, torch.tensor([[0, 1, 0, -1]]))
     assert vectors[0, :, 0].tolist() == pytest.approx([0.0, 1.0, 0.5, 0.0], abs=0.02)
 
 
@@ -363,3 +365,12 @@ def test_backbones_take_images_of_other_channels() -> None:
             maps = backbone(torch.zeros(1, 4, 64, 64))
         assert tuple(m.shape[1] for m in maps) == backbone.channels
         assert tuple(64 // m.shape[2] for m in maps) == backbone.strides
+
+
+@pytest.mark.parametrize("damaged", ["logits", "boxes"])
+def test_weights_that_are_no_numbers_are_refused_and_do_not_look_like_an_empty_image(damaged: str) -> None:
+    model = small()
+    for parameter in model.head.get_submodule(damaged).parameters():
+        nn.init.constant_(parameter, torch.nan)
+    with pytest.raises(CheckpointError, match="not a number"):
+        model.predict(np.zeros((SIDE, SIDE, 3), np.uint8), embeddings=True)

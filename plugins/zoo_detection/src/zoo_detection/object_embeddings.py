@@ -7,6 +7,7 @@ B images   K objects an image   L levels   D channels of the maps
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -25,7 +26,7 @@ def object_embeddings(maps: Sequence[Tensor], strides: Sequence[int], boxes: Ten
     """Vectors (B, K, D) in float32 of the objects in boxes (B, K, 4), xyxy in input pixels; 0 where the label is -1.
 
     A box looks at the coarsest map whose stride is at most 16 * sqrt(area) / 224, the finest if there is none. Maps
-    that differ in channels cannot stand for each other: there it is always the finest.
+    that differ in channels cannot stand for each other: there every box looks at the one whose stride is nearest to 16.
 
     Args:
         maps: L maps (B, D, h, w), fine to coarse.
@@ -33,10 +34,12 @@ def object_embeddings(maps: Sequence[Tensor], strides: Sequence[int], boxes: Ten
         labels: (B, K) int64; -1 for no object.
     """
     if len({m.shape[1] for m in maps}) > 1:
-        maps, strides = maps[:1], strides[:1]
+        one = min(range(len(maps)), key=lambda i: abs(math.log2(strides[i] / CANONICAL_STRIDE)))
+        maps, strides = maps[one : one + 1], strides[one : one + 1]
     count, most = labels.shape
     images = torch.arange(count, device=boxes.device).repeat_interleave(most)
     flat = boxes.flatten(0, 1).float()  # (B * K, 4)
+    flat = torch.where(flat.isnan(), 0, flat)  # which has no pixels, and reading there would be outside of the map
     regions = torch.cat((images[:, None].to(flat.dtype), flat), dim=1)
     levels = _levels(flat, strides)
     vectors = flat.new_zeros(len(flat), maps[0].shape[1])

@@ -19,7 +19,6 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 from torchvision.ops.misc import Conv2dNormActivation
 
 from zoo.checkpoints.keymap import StateMap
@@ -31,7 +30,9 @@ from zoo.specs import InputSpec
 from zoo_detection.anchors import DefaultBoxes, ssd_shapes
 from zoo_detection.box_coding import BoxCoder
 from zoo_detection.boxes import clip_boxes
+from zoo_detection.dense import by_anchor
 from zoo_detection.nms import best_of_groups, keep_best, pad_detections
+from zoo_detection.object_embeddings import object_embeddings
 from zoo_detection.pyramid import Plan, PyramidDetector, PyramidDetectorConfig
 from zoo_detection.ssd_backbones import NORM, start_normal, start_uniform
 from zoo_detection.ssd_keys import published_keys
@@ -82,7 +83,8 @@ class SSD(PyramidDetector):
     """The maps of a backbone, a neck that makes the further ones, and a pair of convolutions on each.
 
     `raw` holds `boxes` (B, N, 4), corrections of the default boxes, and `logits` (B, N, K + 1), background first.
-    `embeddings` (B, K, D) are averages over the box on the map whose stride is nearest to 16.
+    `embeddings` (B, K, D) are averages over the box on the map whose stride is nearest to 16; where all maps have one
+    width, on the map for the box's size.
     """
 
     Config = SSDConfig
@@ -130,7 +132,7 @@ class SSD(PyramidDetector):
         else:
             outputs = self.detections(raw, anchors, sizes, selection or self.selection)
             if output_embeddings:
-                outputs["embeddings"] = self.embeddings(maps, outputs)
+                outputs["embeddings"] = object_embeddings(maps, self.strides, outputs["boxes"], outputs["labels"])
         return {**outputs, "raw": raw} if output_raw else outputs
 
     def network(self, images: Tensor) -> dict[str, Tensor]:
@@ -151,7 +153,10 @@ class SSD(PyramidDetector):
     def detections(
         self, raw: Mapping[str, Tensor], anchors: Tensor, sizes: Tensor, selection: Selection
     ) -> dict[str, Tensor]:
-        """What the head said, `raw`, as the best boxes of each image, sizes (B, 2)."""
+        """What the head said, `raw`, as the best boxes of each image, sizes (B, 2).
+
+        What is not a number stays among them: it is to be refused, and not to look like an empty image.
+        """
         logits = raw["logits"].float()  # (B, N, K + 1)
         scores = logits.softmax(dim=-1) if self.config.scoring == "softmax" else logits.sigmoid()
         boxes = clip_boxes(CODER.decode(raw["boxes"], anchors), sizes)  # (B, N, 4)
@@ -159,7 +164,7 @@ class SSD(PyramidDetector):
         if selection.classes is not None:
             labels = torch.tensor(selection.classes, device=logits.device)
         scores = scores[..., labels + 1]
-        images, places, columns = (scores > selection.score_threshold).nonzero(as_tuple=True)
+        images, places, columns = (~(scores <= selection.score_threshold)).nonzero(as_tuple=True)
         scores, boxes, labels = scores[images, places, columns], boxes[images, places], labels[columns]  # flat
         groups = images * self.num_classes + labels
         first = best_of_groups(scores, groups, logits.shape[0] * self.num_classes, self.config.topk)
@@ -189,15 +194,6 @@ class SSD(PyramidDetector):
             negatives_per_positive=config.negatives_per_positive,
         )
 
-    def embeddings(self, maps: Sequence[Tensor], detections: Mapping[str, Tensor]) -> Tensor:
-        """A vector (B, K, D) for each detection; 0 where there is none."""
-        boxes, found = detections["boxes"], detections["labels"] >= 0  # (B, K, 4), (B, K)
-        level = min(range(len(maps)), key=lambda i: abs(math.log2(self.neck.strides[i] / 16)))
-        images = torch.arange(boxes.shape[0], device=boxes.device).repeat_interleave(boxes.shape[1])
-        regions = torch.cat((images[:, None].to(boxes.dtype), boxes.flatten(0, 1)), dim=1)  # (B * K, 5)
-        cells = roi_align(maps[level].float(), regions, 7, 1 / self.neck.strides[level], 2, aligned=True)
-        return cells.mean(dim=(2, 3)).unflatten(0, boxes.shape[:2]) * found[..., None]
-
 
 class SSDHead(nn.Module):
     """At every cell of every map: A corrections of a box, and for each the logits of background and K classes."""
@@ -214,7 +210,7 @@ class SSDHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
         return {
-            name: torch.cat([_by_anchor(conv(m), a) for conv, m, a in zip(convs, maps, self.per_cell, strict=True)], 1)
+            name: torch.cat([by_anchor(conv(m), a) for conv, m, a in zip(convs, maps, self.per_cell, strict=True)], 1)
             for name, convs in (("boxes", self.boxes), ("logits", self.logits))
         }
 
@@ -242,11 +238,6 @@ def _default_boxes(config: SSDConfig, levels: int) -> tuple[Shapes, tuple[int, .
             fix=f"ratios={((2, 3),) * levels}, scales=… with {levels + 1} values, steps=None",
         )
     return shapes[-levels:], None if config.steps is None else config.steps[-levels:]
-
-
-def _by_anchor(maps: Tensor, per_cell: int) -> Tensor:
-    """(B, A * V, h, w) → (B, h * w * A, V)."""
-    return maps.unflatten(1, (per_cell, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)
 
 
 def _plain(channels: int, values: int) -> nn.Module:
