@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo.errors import InputError, OptionError
+from zoo.errors import CheckpointError, InputError, OptionError
 from zoo.models.counting import multiply_accumulates
 from zoo.models.detector import Selection
 from zoo_detection.dense import DenseDetector
@@ -273,3 +274,11 @@ def test_what_cannot_be_a_head_is_refused() -> None:
         DetectionHead(anchor_sizes=((32.0,),)).bind((16, 16), (8, 16))
     with pytest.raises(OptionError, match="not the head of a one-stage detector"):
         zoo.create("retinanet", backbone="resnet18", head="classifier")
+
+
+@pytest.mark.parametrize("damaged", ["logits", "boxes"])
+def test_weights_that_are_no_numbers_are_refused_and_do_not_look_like_an_empty_image(family: str, damaged: str) -> None:
+    model = detector(family, image_size=64, score_threshold=0.3)
+    nn.init.constant_(model.head.get_submodule(damaged).bias, torch.nan)
+    with pytest.raises(CheckpointError, match="not a number"):
+        model.predict(np.zeros((64, 64, 3), np.uint8), embeddings=True)

@@ -155,7 +155,10 @@ class DenseDetector(PyramidDetector):
         return boxes[kept], found.at(kept)
 
     def _above(self, scores: Tensor, per_level: Sequence[int], selection: Selection) -> Candidates:
-        """Of the scores (B, N, K) above the threshold, of the classes looked for, the best of each level and image."""
+        """Of the scores (B, N, K) above the threshold, of the classes looked for, the best of each level and image.
+
+        What is not a number counts as above: it is to be refused, and not to look like an empty image.
+        """
         looked_for = selection.classes
         labels = torch.arange(scores.shape[2], device=scores.device)
         if looked_for is not None:
@@ -163,7 +166,7 @@ class DenseDetector(PyramidDetector):
             scores = scores[..., labels]
         batch_size, anchors, classes = scores.shape
         flat = scores.flatten()
-        places = (flat > selection.score_threshold).nonzero()[:, 0]  # image by image, level by level
+        places = (~(flat <= selection.score_threshold)).nonzero()[:, 0]  # image by image, level by level
         first = torch.arange(batch_size, device=scores.device)[:, None] * anchors
         ends = (first + torch.tensor(per_level, device=scores.device).cumsum(0)).flatten() * classes
         places = places[_best_of_runs(flat[places], places, ends, self.config.topk)]
