@@ -120,8 +120,7 @@ def create(
     resolved = resolve(ref)
     weights = as_locked(ref, resolved, chosen_checkpoint(resolved, pretrained, chosen, format), chosen is not None)
     _check_weights(weights, resolved, strict, allow_licenses)
-    check_head(options, resolved)
-    check_options(options, resolved.schema, resolved.ref)
+    _check_options(options, resolved)
     with accepting(allow_licenses):
         return _build(resolved, weights, options, features_only, indices, placement, strict)
 
@@ -176,6 +175,11 @@ def build_component(ref: str, kind: str, options: Mapping[str, Any], defaults: M
     check_options(config, resolved.schema, resolved.ref)
     factory = load_factory(resolved.model.factory, resolved.plugin)
     return factory(factory.Config.of(config, {}))
+
+
+def _check_options(options: Mapping[str, Any], resolved: Resolved) -> None:
+    check_head(options, resolved)
+    check_options(options, resolved.schema, resolved.ref)
 
 
 def _check_request(
