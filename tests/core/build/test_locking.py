@@ -613,3 +613,14 @@ def test_a_first_party_lock_is_the_same_text_every_time() -> None:
     refs = ("mobilenetv2", "classifier")
     one, other = (dump(Lock({ref: lock_ref(ref) for ref in order}, "1")) for order in (refs, refs[::-1]))
     assert one == other
+
+
+def test_a_row_made_of_parts_is_locked_with_the_plugins_of_these(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = in_force(lock, monkeypatch, "faster_rcnn")
+    assert [distribution for distribution, _ in written.models["faster_rcnn"].plugins] == ["zoo-cnn"]
+    assert zoo.create("faster_rcnn", num_classes=2, device="meta").num_classes == 2
+    with pytest.raises(zoo.LockError, match="resnet18"):  # which the caller names, and the lock does not
+        zoo.create("faster_rcnn", num_classes=2, backbone="resnet18", device="meta")
+    change(lock, "faster_rcnn", plugins=(("zoo-cnn", "0.0.1"),))
+    with pytest.raises(zoo.LockError, match="zoo-cnn"):
+        zoo.create("faster_rcnn", num_classes=2, device="meta")

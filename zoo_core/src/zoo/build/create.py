@@ -6,7 +6,7 @@ overwritten, and nothing is fetched before the model's structure is known to fit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -19,7 +19,7 @@ from zoo.build.descriptions import PARTS
 from zoo.build.fast_init import without_initialisation
 from zoo.build.fresh import Fresh
 from zoo.build.heads import check_head, classes_of, composes
-from zoo.build.locked import as_locked, check_component
+from zoo.build.locked import as_locked, check_component, within_saved
 from zoo.build.options import check_options, merge_spellings
 from zoo.build.own_files import check_before_fetching, check_own_license, license_of
 from zoo.build.placement import Placement, as_placement, check_holds_values
@@ -243,6 +243,8 @@ def _build(
     if of_head is not None:  # a head that says it, not the row, whose own head it replaces
         values["num_classes"] = of_head
     make = partial(construct, factory, factory.Config.of(values, {}), features_only, out_indices)
+    if "backbone" not in options:  # its own parts: nobody named them here, and the lock has their plugins
+        make = partial(_of_own_parts, make)
     if weights is None:
         component = make()
         component.to(*placement)
@@ -273,6 +275,11 @@ def _checked_labels(checkpoint: CheckpointSpec) -> LabelSpace:
     if checkpoint.num_classes is not None:
         space.check(checkpoint.num_classes, checkpoint.name)
     return space
+
+
+def _of_own_parts(make: Callable[[], Component]) -> Component:
+    with within_saved():
+        return make()
 
 
 def construct(

@@ -86,7 +86,8 @@ def check_factory(factory: str) -> None:
 
 @contextmanager
 def within_saved() -> Iterator[None]:
-    """Within, a part by name is held to the locked version of its plugin: it is no reference of the caller's."""
+    """Within, a part by name is held to the locked version of its plugin: it is no reference of the caller's, but of a
+    saved model's or of a row's."""
     token = _within_saved.set(True)
     try:
         yield

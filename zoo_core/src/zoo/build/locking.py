@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from zoo.build.choosing import SHARDED_WEIGHTS, WEIGHTS
-from zoo.build.descriptions import CONFIG, is_saved, plugin_of, plugins_of, read_description
+from zoo.build.descriptions import CONFIG, PARTS, is_saved, plugin_of, plugins_of, read_description
 from zoo.build.own_files import known_license
 from zoo.catalog import Resolved, open_catalog
 from zoo.checkpoints.lock import Difference, Lock, LockedFile, LockedModel, differences, set_aside
@@ -104,7 +104,13 @@ def find(ref: str) -> Resolved:
 
 
 def described(resolved: Resolved, checkpoint: CheckpointSpec | None) -> LockedModel:
-    """An entry for a record of the catalogue, without its files."""
+    """An entry for a record of the catalogue, without its files, with the plugins that its parts come from."""
+    defaults = {name: field.get("default") for name, field in resolved.schema.get("properties", {}).items()}
+    config = {**defaults, **resolved.model.config, **(checkpoint.config if checkpoint is not None else {})}
+    parts: set[tuple[str, str]] = set()
+    for field in PARTS:
+        with suppress(ZooError):  # a part that is not here cannot be built with either, and that is told then
+            parts |= {(plugin.distribution, plugin.version) for plugin in plugins_of({field: config.get(field)})}
     return LockedModel(
         ref=resolved.ref,
         kind=resolved.model.kind,
@@ -114,6 +120,7 @@ def described(resolved: Resolved, checkpoint: CheckpointSpec | None) -> LockedMo
         contract=resolved.model.version,
         license=checkpoint.license if checkpoint is not None else "",
         code_license=resolved.model.license,
+        plugins=tuple(sorted(parts - {(resolved.plugin.distribution, resolved.plugin.version)})),
     )
 
 
