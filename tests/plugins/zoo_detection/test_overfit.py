@@ -91,7 +91,7 @@ CASES |= {
         vector=256,
     ),
     "cascade_rcnn": Case("cascade_rcnn_r50_fpn", CASCADE, steps=110, rate=2e-3, vector=256),
-    "cascade_mask_rcnn": Case("cascade_mask_rcnn_r50_fpn", CASCADE, steps=110, rate=2e-3, vector=256),
+    "cascade_mask_rcnn": Case("cascade_mask_rcnn_r50_fpn", CASCADE, steps=95, rate=2e-3, vector=256),
 }
 QUICK = ("ssd300",)
 
