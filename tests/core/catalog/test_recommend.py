@@ -317,7 +317,7 @@ def test_answers_are_plain_data_for_programs(install: Install) -> None:
     ("criteria", "message"),
     [
         ({"task": "clasification"}, "did you mean 'classification'"),
-        ({"task": "detection"}, "classification, "),
+        ({"task": "depth"}, "classification, "),
         ({"constraint": "sped"}, "did you mean 'speed'"),
         ({"constraint": "cheapness"}, "accuracy, balanced, memory, speed"),
         ({"license": "permisive"}, "did you mean 'permissive'"),
