@@ -68,6 +68,30 @@ def test_classes_become_the_heads_outputs():
     assert model.asked.classes == (3,)
 
 
+@pytest.mark.parametrize(
+    "classes",
+    [
+        np.array([1, 0]),
+        np.array(["blue", "red"]),
+        torch.tensor([1, 0]),
+        {"blue": 1, 0: 2}.keys(),
+        np.array([1, 0], np.uint8),
+    ],
+    ids=["numbers", "names", "tensor", "keys", "bytes"],
+)
+def test_classes_come_in_arrays_and_tensors_as_they_do_in_lists(classes):
+    model = ColourDetector()
+    model.predict(picture(), classes=classes)
+    assert model.asked.classes == (1, 0)
+
+
+def test_one_class_is_a_number_of_an_array_or_tensor():
+    for one in (torch.tensor(0), torch.tensor([0]), np.array(0), np.array([0])):
+        model = ColourDetector()
+        model.predict(picture(), classes=one)
+        assert model.asked.classes == (0,)
+
+
 def test_embeddings_come_when_they_are_asked_for():
     model = ColourDetector()
     assert model.predict(picture())[0].embeddings is None
@@ -104,6 +128,10 @@ def test_an_option_of_another_task_is_refused_with_those_there_are():
         {"max_detections": True},
         {"classes": []},
         {"classes": [1.5]},
+        {"classes": 1.5},
+        {"classes": np.array([])},
+        {"classes": np.array([True, False])},
+        {"classes": torch.tensor([[0, 1]])},
         {"classes": [None]},
         {"classes": [True]},
     ],

@@ -8,11 +8,13 @@ P keypoints   D width of an embedding
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -105,7 +107,7 @@ class Detector(Model):
         score_threshold: float | None = None,
         nms_threshold: float | None = None,
         max_detections: int | None = None,
-        classes: Sequence[str | int] | None = None,
+        classes: Sequence[str | int] | Tensor | NDArray[Any] | None = None,
         embeddings: bool = False,
     ) -> dict[str, Any]:
         """Outputs of one batch. What `predict` may be asked for: other thresholds than the config's; `classes`, by name
@@ -142,15 +144,17 @@ class Detector(Model):
             for i, frame in enumerate(frames)
         ]
 
-    def _outputs_of(self, classes: Sequence[str | int]) -> tuple[int, ...]:
-        """Outputs of the head for classes by name or class id."""
-        if isinstance(classes, str | Integral):
-            classes = (classes,)
-        if not classes:
+    def _outputs_of(self, classes: Any) -> tuple[int, ...]:
+        """Outputs of the head for classes by name or class id: one, or several in anything that can be gone through."""
+        if isinstance(classes, Tensor | np.ndarray):
+            classes = classes.tolist()  # ids as plain numbers
+        single = isinstance(classes, str) or not isinstance(classes, Iterable)
+        wanted: list[str | int] = [classes] if single else list(classes)
+        if not wanted:
             raise OptionError("`classes` names at least one class", asked="classes=[]", fix="classes=None for all")
         space = self.label_space
         outputs = []
-        for one in classes:
+        for one in wanted:
             if not isinstance(one, str | Integral) or isinstance(one, bool):
                 raise OptionError("`classes` are names or class ids", asked=repr(one), fix="classes=['person']")
             if space is not None:
