@@ -69,6 +69,22 @@ def test_a_model_of_a_plugin_round_trips_by_path_alone(tmp_path: Path) -> None:
     same_logits(again, model)
 
 
+@pytest.mark.parametrize(
+    "names", [("a", "b"), ("a", "b", "c", "d")], ids=["fewer names than outputs", "more names than outputs"]
+)
+def test_labels_that_do_not_fit_the_outputs_are_refused_before_anything_is_written(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    model = Tiny(num_classes=3)
+    model.label_space = zoo.LabelSpace(name="few", names=names)
+    with pytest.raises(zoo.LabelError, match=f"Tiny has 3 outputs, but label space 'few' has {len(names)}") as error:
+        model.save_pretrained(tmp_path / "saved")
+    assert "model.label_space = " in str(error.value.fix)
+    assert not (tmp_path / "saved").exists()
+    model.label_space = zoo.LabelSpace(name="three", names=("a", "b", "c"))
+    model.save_pretrained(tmp_path / "saved")
+
+
 def test_a_class_of_the_callers_own_round_trips_through_the_class(tmp_path: Path) -> None:
     model = Tiny(num_classes=7)
     model.save_pretrained(tmp_path / "saved")

@@ -68,11 +68,12 @@ def describe(component: Component, format: str) -> dict[str, Any]:
 
     Raises:
         UnsupportedError: its config does not lead to it any more, so it could not be opened again.
+        LabelError: its label space is one of another number of outputs.
         OptionError: an unknown format.
     """
     labels: LabelSpace | None = component.label_space if isinstance(component, Model) else None
     spec = component.input_spec if isinstance(component, Model | Backbone) else None
-    record = {
+    record: dict[str, Any] = {
         "zoo": LAYOUT,
         "factory": factory_path(type(component)),
         "config": component.config.to_dict(),
@@ -81,6 +82,12 @@ def describe(component: Component, format: str) -> dict[str, Any]:
         "labels": labels.to_dict() if labels is not None else None,
         "provenance": component.provenance.to_dict() if component.provenance else None,
     }
+    if labels is not None:
+        try:
+            _check_labels(labels, record["config"], type(component).__name__)
+        except LabelError as error:
+            error.fix = "model.label_space = zoo.LabelSpace(name=…, names=…) of all its outputs, or None"
+            raise
     _check_reopens(component, record)
     return record
 
@@ -204,12 +211,16 @@ def _restore(component: Component, saved: Saved, origin: Origin) -> None:
     if isinstance(component, Model | Backbone) and saved.input is not None:
         component.input_spec = saved.input
     if isinstance(component, Model) and saved.labels is not None:
-        classes = saved.config.get("num_classes")
-        if classes is not None:
-            saved.labels.check(classes, origin.ref)
+        _check_labels(saved.labels, saved.config, origin.ref)
         component.label_space = saved.labels
     before, license = saved.provenance or Provenance(ref=origin.ref), _license(saved, origin.ref)
     component.provenance = replace(before, source=origin.source, sha256=origin.sha256, license=license)
+
+
+def _check_labels(labels: LabelSpace, config: Mapping[str, Any], where: str) -> None:
+    classes = config.get("num_classes")
+    if classes is not None:
+        labels.check(classes, where)
 
 
 def _license(saved: Saved, ref: str) -> str:
