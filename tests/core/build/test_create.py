@@ -220,6 +220,19 @@ def test_offline_says_what_is_missing(hub: LoopbackHub, monkeypatch: pytest.Monk
     assert hub.seen == []
 
 
+def test_a_file_that_is_not_there_is_named_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*given: object) -> None:
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr("zoo.build.create.construct", build)
+    for weights in (tmp_path / "missing.pth", f"file://{tmp_path}/missing.pth"):
+        with pytest.raises(zoo.SourceError, match=r"missing\.pth: there is no such file") as error:
+            zoo.create("resnet18", checkpoint=weights)
+        assert error.value.asked == str(tmp_path / "missing.pth")
+
+
 def test_a_model_composed_by_names_trains_and_predicts() -> None:
     model = zoo.create_model(backbone="resnet18", head="classifier", config={"num_classes": 10})
     out = model(IMAGES, torch.tensor([1, 2]))

@@ -9,6 +9,7 @@ from os import PathLike, fspath
 from urllib.parse import unquote
 
 from zoo.catalog import Resolved, open_catalog
+from zoo.checkpoints.sources import LOCAL, local_path
 from zoo.errors import CheckpointError, NotFoundError, OptionError, RefError, SourceError
 from zoo.specs import CheckpointSpec
 
@@ -59,6 +60,12 @@ def chosen_checkpoint(
             fix=f'checkpoint="{meant[0]}"' if meant else None,
         )
     return found
+
+
+def check_is_there(weights: CheckpointSpec | None) -> None:
+    """Refuse a file of the caller's that is to lie on this machine and does not. Raises `SourceError`."""
+    if weights is not None and weights.name == OWN_FILE and weights.sources[0].startswith(LOCAL):
+        local_path(weights.sources[0])
 
 
 def _in_folder(source: str) -> str:

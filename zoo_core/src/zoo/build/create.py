@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from zoo.build.choosing import OWN_FILE, chosen_checkpoint, is_file, resolve
+from zoo.build.choosing import OWN_FILE, check_is_there, chosen_checkpoint, is_file, resolve
 from zoo.build.descriptions import PARTS
 from zoo.build.fast_init import without_initialisation
 from zoo.build.fresh import Fresh
@@ -121,6 +121,7 @@ def create(
     weights = as_locked(ref, resolved, chosen_checkpoint(resolved, pretrained, chosen, format), chosen is not None)
     _check_weights(weights, resolved, strict, allow_licenses)
     _check_options(options, resolved)
+    check_is_there(weights)
     with accepting(allow_licenses):
         return _build(resolved, weights, options, features_only, indices, placement, strict)
 
