@@ -102,6 +102,13 @@ def test_outputs_that_are_not_numbers_are_refused(part):
         found(**{part: bad})
 
 
+@pytest.mark.parametrize("place", [0, 1, 3], ids=["an object", "no class", "padding"])
+def test_scores_that_are_not_numbers_are_refused_wherever_they_stand(place):
+    scores = torch.tensor([0.9, 0.8, 0.6, 0.0]).index_fill(0, torch.tensor(place), torch.nan)
+    with pytest.raises(CheckpointError, match="not a number"):
+        found(scores=scores)
+
+
 def test_half_precision_outputs_become_float32():
     seen = people(boxes=torch.ones(2, 4).bfloat16(), scores=torch.ones(2).bfloat16(), masks=torch.ones(2, 4, 4).half())
     assert {seen.boxes.dtype, seen.scores.dtype} == {torch.float32}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder as TheirCoder
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign, batched_nms
@@ -14,6 +15,7 @@ from torchvision.ops.boxes import clip_boxes_to_image
 
 import zoo
 from zoo.build.weights import load_weights
+from zoo.errors import CheckpointError
 from zoo_detection import CascadeMaskRCNN, CascadeRCNN
 from zoo_detection.cascade_rcnn import CODERS
 from zoo_detection.proposals import Regions
@@ -171,3 +173,16 @@ def test_a_cascade_is_made_by_name_of_any_backbone() -> None:
     losses = model(torch.rand(1, 3, SIDE, SIDE), [{"boxes": torch.empty(0, 4), "labels": torch.empty(0).long()}])
     losses["loss"].backward()
     assert all(p.grad is not None for p in model.looks.stages[2].predictor.cls_score.parameters())
+
+
+@pytest.mark.parametrize("look", [0, 1, 2])
+@pytest.mark.parametrize("damaged", ["cls_score", "bbox_pred"])
+def test_a_look_whose_weights_are_no_numbers_is_refused(model: CascadeRCNN, look: int, damaged: str) -> None:
+    part = model.looks.stages[look].predictor.get_submodule(damaged)
+    bias = part.bias.detach().clone()
+    nn.init.constant_(part.bias, torch.nan)
+    try:
+        with pytest.raises(CheckpointError, match="not a number"):
+            model.predict(np.zeros((SIDE, SIDE, 3), np.uint8))
+    finally:
+        part.bias.data = bias

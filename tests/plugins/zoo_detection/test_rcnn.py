@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
 import zoo
-from zoo.errors import InputError, OptionError
+from zoo.errors import CheckpointError, InputError, OptionError
+from zoo.models.labels import LabelSpace
 from zoo_detection.faster_rcnn import FasterRCNN
 from zoo_detection.keypoint_rcnn import KeypointRCNN
 from zoo_detection.mask_rcnn import MaskRCNN
@@ -336,3 +337,29 @@ def test_regions_are_pooled_by_their_largest_pixels_where_that_is_asked_for() ->
     assert ours.equal(roi_pool(maps[0], [boxes], 7, 0.25))
     model = FasterRCNN(num_classes=2, backbone="resnet18", neck={"name": "fpn", "width": 8}, roi_operation="max")
     assert model.pool.operation == "max"
+
+
+@pytest.mark.parametrize("family", ["faster", "keypoint"])
+def test_weights_that_are_no_numbers_are_refused_and_do_not_look_like_an_empty_image(family: str) -> None:
+    model = small(family, image_size=64)
+    model.label_space = LabelSpace(name="gap", names=("one", "two"), outputs=(1, 2), slots=3)  # output 0 is no class
+    image = np.zeros((64, 64, 3), np.uint8)
+    predictor = model.looks.stage.predictor
+    for damaged in (model.rpn.head.cls_logits, model.rpn.head.bbox_pred, predictor.cls_score, predictor.bbox_pred):
+        bias = damaged.bias.detach().clone()
+        nn.init.constant_(damaged.bias, torch.nan)
+        with pytest.raises(CheckpointError, match="not a number"):
+            model.predict(image, embeddings=True)
+        damaged.bias.data = bias
+    model.predict(image, embeddings=True)
+
+
+@torch.no_grad()
+def test_an_image_that_is_no_numbers_is_told_by_its_scores_and_by_no_others(model: Any) -> None:
+    images = noise(3, 3, 64, 96)
+    sound = model(images[:1])
+    images[1] = torch.nan
+    found = model(images)
+    assert found["scores"].isnan().all(dim=1).tolist() == [False, True, False]
+    assert found["boxes"].isfinite().all()
+    torch.testing.assert_close(found["scores"][:1], sound["scores"])

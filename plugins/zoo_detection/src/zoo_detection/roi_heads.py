@@ -62,6 +62,8 @@ class RoIPool(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], regions: Regions) -> Tensor:
         """Maps (B, D, h, w) and M regions → (M, D, S, S), of the maps' dtype."""
+        # A box that is not a number has no pixels: it would be read from outside of the map's memory.
+        regions = Regions(torch.where(regions.boxes.isnan(), 0, regions.boxes), regions.images)
         boxes = torch.cat((regions.images[:, None].to(regions.boxes.dtype), regions.boxes), dim=1)  # (M, 5)
         maps = [maps[i] for i in self.levels]
         if len(maps) == 1:

@@ -23,7 +23,7 @@ from zoo_detection.anchors import GridAnchors
 from zoo_detection.boxes import at_least_float32
 from zoo_detection.proposals import RPN, Limits, Objectness, Sampling, flat
 from zoo_detection.pyramid import Plan, PyramidDetector, PyramidDetectorConfig, whole_cells
-from zoo_detection.roi_heads import Looks, RoIPool, choose, spread
+from zoo_detection.roi_heads import Look, Looks, RoIPool, choose, spread
 
 CUT = 7  # side of a region cut out for its box
 WIDTH = 1024  # of the vector that a box head makes of it
@@ -63,6 +63,7 @@ class TwoStage(PyramidDetector):
     `raw` holds `objectness` (B, N) and `anchor_codes` (B, N, 4), the proposal network's logits and corrections;
     without targets also `proposals` (M, 4) and `images` (M,), flat, and what the looks say of them: `logits`
     (M, K + 1), background first, and `codes`. `embeddings` (B, Q, F) are what the box head makes of the final boxes.
+    Where an image's values are not numbers, its scores are none either: it is to be refused, and not to look empty.
 
     Attributes:
         details: names of the attributes that say more of each detection. needs: keys of targets that they learn from.
@@ -123,6 +124,7 @@ class TwoStage(PyramidDetector):
         regions = self.rpn.propose(said, sizes)
         look = self.looks(lambda some: self.pool(maps, some), regions, sizes)
         outputs = choose(look, sizes, selection or self.selection)
+        outputs["scores"] = outputs["scores"].masked_fill(_unknown(said, look)[:, None], torch.nan)
         outputs |= self.describe(maps, outputs, output_embeddings)
         if output_raw:
             outputs["raw"] = {**_raw(said), "proposals": regions.boxes, "images": regions.images, **look.raw}
@@ -202,6 +204,14 @@ def _anchors(config: TwoStageConfig, strides: Sequence[int]) -> GridAnchors:
             fix=f"anchor_sizes={tuple((8 * stride,) for stride in strides)}",
         )
     return GridAnchors(sizes, config.anchor_ratios, rounded=config.round_anchors)
+
+
+def _unknown(said: Objectness, look: Look) -> Tensor:
+    """Bool (B,): the images of which something was said that is not a number."""
+    levels = torch.stack([level.flatten(1).isnan().any(dim=1) for level in (*said.logits, *said.codes)])  # (2L, B)
+    parts = (look.scores, look.codes.flatten(1), look.regions.boxes)
+    regions = torch.stack([part.isnan().any(dim=1) for part in parts]).any(dim=0)  # (M,)
+    return levels.any(dim=0).long().scatter_add(0, look.regions.images, regions.long()) > 0
 
 
 def _raw(said: Objectness) -> dict[str, Tensor]:

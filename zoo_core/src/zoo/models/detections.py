@@ -74,13 +74,14 @@ class Detections(Result):
             ids = torch.where(ids >= 0, table[ids.clamp(min=0)], -1)
         kept = ids >= 0
         rows = {name: value[kept] for name, value in outputs.items() if value.shape[:1] == kept.shape}
-        boxes, scores = rows["boxes"].float(), rows["scores"].float()
-        if not (boxes.isfinite().all() and scores.isfinite().all()):
+        # What is no object is looked at, too: without numbers nothing may have been found.
+        if not (outputs["boxes"].isfinite().all() and outputs["scores"].isfinite().all()):
             raise CheckpointError(
                 "the model's output is not a number (NaN or infinite)",
                 asked=frame.source,
                 fix="check its weights, or run it in float32",
             )
+        boxes, scores = rows["boxes"].float(), rows["scores"].float()
         height, width = frame.size
         boxes = frame.boxes_to_original(boxes).clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
         masks, keypoints, embeddings = rows.get("masks"), rows.get("keypoints"), rows.get("embeddings")
