@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import zoo
-from zoo.errors import OptionError
+from zoo.errors import OptionError, UnsupportedError
 from zoo.models.counting import multiply_accumulates
 from zoo.models.parts import build_backbone
 from zoo.specs import InputSpec
@@ -164,3 +165,27 @@ def test_weights_are_fetched_once_where_an_image_size_is_asked_for(name: str, mo
     pyramid = Pyramid(backbone={"name": name, "checkpoint": "file"}, image_size=256)
     assert fetched == ["file"]
     assert pyramid.input_spec.size == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "format"),
+    [
+        ("retinanet", {"backbone": "resnet18", "neck": "bifpn"}, "torchvision"),
+        ("faster_rcnn", {"backbone": "vit_ti_16", "img_size": 64}, "torchvision"),
+        ("resnet50_fpn", {"backbone": "resnet18", "neck": "panet"}, "torchvision"),
+        ("cascade_rcnn", {"backbone": "resnet18", "neck": "panet"}, "mmdet"),
+        ("cascade_rcnn", {"backbone": "resnet18", "neck": {"name": "fpn", "norm": "batch"}}, "mmdet"),
+        ("ssd300", {"neck": "bifpn"}, "torchvision"),
+        ("ssd_mobilenetv2", {"predictors": "separable"}, "tensorflow"),
+    ],
+    ids=["bifpn", "simple_pyramid", "pyramid", "panet", "norm", "ssd", "predictors"],
+)
+def test_names_that_nobody_published_are_not_written(
+    name: str, options: dict[str, Any], format: str, tmp_path: Path
+) -> None:
+    with torch.device("meta"):
+        model = zoo.create(name, **options)
+    with pytest.raises(UnsupportedError, match="no names for some of its parts") as error:
+        model.save_pretrained(tmp_path / "saved", format=format)
+    assert error.value.fix == 'format="native"'
+    assert not (tmp_path / "saved").exists()

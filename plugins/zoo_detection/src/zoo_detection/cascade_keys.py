@@ -16,9 +16,10 @@ import torch
 
 from zoo.checkpoints.keymap import Chosen, KeyMap, Pieces, Prefix, Rename, StateMap
 from zoo.models.model import Backbone
-from zoo_detection.torchvision_keys import Counters, PartOf
+from zoo_detection.torchvision_keys import Counters, OnlyPublished, PartOf
 
 BODY = "backbone."
+PUBLISHED = OnlyPublished(("backbone.", "neck.lateral_convs.", "neck.fpn_convs.", "rpn_head.", "roi_head."))
 
 
 def mmdet_keys(backbone: Backbone) -> Mapping[str, StateMap]:
@@ -27,7 +28,7 @@ def mmdet_keys(backbone: Backbone) -> Mapping[str, StateMap]:
     if keys is None:
         return {}
     # The published beginning and ours are one and the same, and so the part goes first in and last out.
-    return {"mmdet": KeyMap(Counters(BODY, kept=True), PartOf(BODY, "backbone.", keys), *HEADS)}
+    return {"mmdet": KeyMap(PUBLISHED, Counters(BODY, kept=True), PartOf(BODY, "backbone.", keys), *HEADS)}
 
 
 class BackgroundFirst:

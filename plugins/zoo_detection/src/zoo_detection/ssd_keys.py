@@ -11,8 +11,10 @@ from zoo.checkpoints.keymap import KeyMap, Piece, Pieces, Rename, Renumber, Stat
 from zoo.errors import FormatError
 from zoo.models.model import Backbone
 from zoo_detection.ssd_backbones import SSDVGG16, SSDMobileNet
+from zoo_detection.torchvision_keys import PUBLISHED, OnlyPublished
 
 _HEAD = (
+    OnlyPublished(PUBLISHED),
     Rename(r"head.classification_head.module_list.(\d+).(.+)", r"head.logits.\1.\2"),
     Rename(r"head.regression_head.module_list.(\d+).(.+)", r"head.boxes.\1.\2"),
 )
@@ -152,7 +154,9 @@ def _predictors() -> Iterator[tuple[str, _Place]]:
         yield f"{boxes}/biases", _Place(f"head.boxes.{i}.bias", _xy, _xy, "in another order")
 
 
-TENSORFLOW_MOBILENETV2 = KeyMap(Table(dict([*_mobilenetv2(), *_predictors()])))
+TENSORFLOW_MOBILENETV2 = KeyMap(
+    OnlyPublished(("FeatureExtractor/", "BoxPredictor_")), Table(dict([*_mobilenetv2(), *_predictors()]))
+)
 """The frozen graph of TensorFlow's object detection API, `ssd_mobilenet_v2_coco`. Its boxes say y before x."""
 
 

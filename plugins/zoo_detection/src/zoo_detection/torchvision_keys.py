@@ -14,9 +14,13 @@ from collections.abc import Mapping
 import torch
 
 from zoo.checkpoints.keymap import Formerly, KeyMap, Piece, Pieces, Prefix, Rule, StateMap
+from zoo.errors import UnsupportedError
 from zoo.models.model import Backbone
 
 BODY = "backbone.body."
+PUBLISHED = ("backbone.", "rpn.", "roi_heads.", "head.classification_head.", "head.regression_head.")
+"""What the names in torchvision's files of detectors begin with."""
+
 _COUNTER = "num_batches_tracked"
 
 
@@ -34,7 +38,35 @@ def torchvision_keys(
     if keys is None:
         return {}
     body = PartOf(BODY, "backbone.", keys, inside)
-    return {"torchvision": KeyMap(*heads, *FPN_KEYS, Counters(BODY, kept=not frozen), body)}
+    return {"torchvision": KeyMap(OnlyPublished(PUBLISHED), *heads, *FPN_KEYS, Counters(BODY, kept=not frozen), body)}
+
+
+class OnlyPublished:
+    """Nothing is written that the format has no name for: a neck or a head of which no such file was ever published.
+
+    It stands first in a map, and so comes last when that saves. What is read it leaves as it is.
+
+    Args:
+        beginnings: of the published names.
+    """
+
+    def __init__(self, beginnings: tuple[str, ...]) -> None:
+        self.beginnings = beginnings
+
+    def load(self, pieces: Pieces, skipped: dict[str, str]) -> Pieces:
+        """Published → native."""
+        return pieces
+
+    def save(self, pieces: Pieces) -> Pieces:
+        """Native → published. Raises `UnsupportedError` for a name that is not published."""
+        strange = [name for name in pieces if not name.startswith(self.beginnings)]
+        if strange:
+            raise UnsupportedError(
+                "nobody publishes such a model in this format: it has no names for some of its parts",
+                found=", ".join(strange[:3]) + (f" … {len(strange)} in all" if len(strange) > 3 else ""),
+                fix='format="native"',
+            )
+        return pieces
 
 
 class Counters:
