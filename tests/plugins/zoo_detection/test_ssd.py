@@ -325,6 +325,20 @@ def test_an_image_that_is_too_small_for_the_last_map_is_refused() -> None:
         neck([torch.zeros(1, 4, 2, 5)])
 
 
+@pytest.mark.parametrize(("backbone", "least"), [("resnet18", 257), ("convnext_t", 288)])
+def test_an_image_size_that_is_too_small_is_refused_with_one_that_works(backbone: str, least: int) -> None:
+    with torch.device("meta"):
+        with pytest.raises(OptionError, match="200 x 256 pixels are too small") as error:
+            zoo.create("ssd300", backbone=backbone, img_size=(200, 256))
+        assert "img_size=288" in str(error.value.fix)
+        for side in {least, 288}:
+            model = zoo.create("ssd300", backbone=backbone, img_size=side)
+            assert model.maps(torch.zeros(1, 3, side, side))[-1].shape[2:] == (1, 1)
+        with pytest.raises(InputError, match="too small") as later:
+            model.maps(torch.zeros(1, 3, least - 1, 300))
+    assert "img_size=288" in str(later.value.fix)
+
+
 def test_widths_and_strides_go_together() -> None:
     with pytest.raises(OptionError, match="a width and a stride"):
         SSDExtras(widths=(16, 8), strides=(2,))

@@ -35,6 +35,7 @@ from zoo_detection.nms import best_of_groups, keep_best, pad_detections
 from zoo_detection.object_embeddings import object_embeddings
 from zoo_detection.pyramid import Plan, PyramidDetector, PyramidDetectorConfig
 from zoo_detection.ssd_backbones import NORM, start_normal, start_uniform
+from zoo_detection.ssd_extras import SSDExtras
 from zoo_detection.ssd_keys import published_keys
 
 Shapes = Sequence[Sequence[tuple[float, float]]]
@@ -93,6 +94,8 @@ class SSD(PyramidDetector):
     def __init__(self, config: SSDConfig) -> None:
         super().__init__(config)
         self.input_spec = _stretched(self.backbone.input_spec, config.image_size)
+        if isinstance(self.neck, SSDExtras):
+            self.neck.check_size(self.input_spec.size)
         shapes, steps = _default_boxes(config, len(self.channels))
         self.even_boxes = DefaultBoxes(shapes, clip=config.clip_anchors)
         self.stepped_boxes = DefaultBoxes(shapes, steps=steps, clip=config.clip_anchors)

@@ -7,6 +7,7 @@ Liu et al. 2016, arXiv:1512.02325, 2.1; with depthwise convolutions Sandler et a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 from operator import mul
@@ -43,6 +44,9 @@ class SSDExtras(Neck):
     """The maps as they come, and a further one a block, each made of the one before.
 
     Blocks are left out from the front where more than two maps come, so that the coarsest map stays the same.
+
+    Attributes:
+        least: cells a side that the last map bound to must have, for all further ones to have one.
     """
 
     Config = SSDExtrasConfig
@@ -65,8 +69,24 @@ class SSDExtras(Neck):
         (start_uniform if config.block == "plain" else start_normal)(self.blocks)
         if config.same_padding:
             pad_as_tensorflow(self.blocks)
+        self.least, self._stride = 1, strides[-1]
+        for stride in reversed(self._steps):
+            self.least = self.least + 2 if stride == 1 else 2 * self.least - 1  # halves are rounded up
         self.channels = (*channels, *widths[1:])
         self.strides = (*strides, *list(accumulate(self._steps, mul, initial=strides[-1]))[1:])
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Refuse images of (height, width) that can have too few cells only. Raises `OptionError`."""
+        cells = [math.ceil(side / self._stride) for side in size]  # or one less, as the backbone rounds
+        if min(cells) < self.least:
+            raise OptionError(
+                f"images of {size[0]} x {size[1]} pixels are too small for the last of SSD's maps",
+                found=f"{cells[0]} x {cells[1]} cells of {self._stride} pixels; it takes {self.least}",
+                fix=self._larger(),
+            )
+
+    def _larger(self) -> str:
+        return f"img_size={self.least * self._stride}, or a neck with fewer blocks"
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         maps = list(maps)
@@ -75,7 +95,7 @@ class SSDExtras(Neck):
                 raise InputError(
                     "the image is too small for the last of SSD's maps",
                     found=f"{maps[-1].shape[2]} x {maps[-1].shape[3]} cells, of which the next block takes two",
-                    fix="a larger img_size",
+                    fix=self._larger(),
                 )
             maps.append(block(maps[-1]))
         return maps
