@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +14,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # each process of several has one core;
 
 
 @pytest.fixture(autouse=True)
-def zoo_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def zoo_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh `$ZOO_HOME`; other `ZOO_*` and hub variables are unset."""
     for name in list(os.environ):
         if name.startswith("ZOO_") or name in ("HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
             monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("zoo-home")
     monkeypatch.setenv("ZOO_HOME", str(home))
-    return home
+    yield home
+    shutil.rmtree(home, ignore_errors=True)  # thousands of them are gigabytes
 
 
 TOLLS: list[str] = []

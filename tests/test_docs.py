@@ -30,7 +30,15 @@ GUIDES = (
     "locking.md",
     "benchmarks.md",
 )
-SLOW = ("seeing_inside.md", "choosing_models.md", "using_models.md", "detection.md")
+SLOW = (
+    "choosing_models.md",
+    "detection.md",
+    "detection_evaluation.md",
+    "seeing_inside.md",
+    "tree_crowns.md",
+    "using_models.md",
+    "versions.md",
+)
 INSTALLED = re.compile(r"python3 -m pip install uv && |(?:python3 -m )?uv run ")  # what installs, and then runs
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",

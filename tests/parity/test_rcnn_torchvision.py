@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.parity.torchvision_rcnn import (
+from torch import Tensor, nn
+from torchvision_rcnn import (
     CASES,
     FEW,
     LONG,
@@ -25,7 +26,6 @@ from tests.parity.torchvision_rcnn import (
     older,
     pictures,
 )
-from torch import Tensor, nn
 
 import zoo
 

@@ -93,7 +93,6 @@ CASES |= {
     "cascade_rcnn": Case("cascade_rcnn_r50_fpn", CASCADE, steps=110, rate=2e-3, vector=256),
     "cascade_mask_rcnn": Case("cascade_mask_rcnn_r50_fpn", CASCADE, steps=95, rate=2e-3, vector=256),
 }
-QUICK = ("ssd300",)
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +151,8 @@ def cells_with_objects(model: FCOS, taught: Lesson) -> tuple[list[Tensor], list[
     return levels, objects, central
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.long) for n in CASES])
+@pytest.mark.long
+@pytest.mark.parametrize("name", list(CASES))
 def test_a_detector_learns_eight_real_images_by_heart(name: str) -> None:
     case = CASES[name]
     model = small(case)
