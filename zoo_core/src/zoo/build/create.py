@@ -121,7 +121,6 @@ def create(
     weights = as_locked(ref, resolved, chosen_checkpoint(resolved, pretrained, chosen, format), chosen is not None)
     _check_weights(weights, resolved, strict, allow_licenses)
     _check_options(options, resolved)
-    check_is_there(weights)
     with accepting(allow_licenses):
         return _build(resolved, weights, options, features_only, indices, placement, strict)
 
@@ -229,6 +228,7 @@ def _build(
     placement: Placement,
     strict: bool,
 ) -> Component:
+    check_is_there(weights)
     published = weights if weights is not None and weights.name != OWN_FILE else None
     about = published or resolved.checkpoint  # what the catalogue says of these weights, or would of its own
     factory = load_factory(resolved.model.factory, resolved.plugin)
