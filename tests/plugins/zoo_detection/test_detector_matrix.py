@@ -180,7 +180,7 @@ def test_what_does_not_fit_says_what_does(backbone: str, neck: str) -> None:
 def test_without_a_neck_a_backbone_gets_the_one_it_suits(backbone: str, name: str) -> None:
     with torch.device("meta"):
         for detector in DETECTORS:
-            model = zoo.create(detector, backbone=part(backbone), num_classes=3, img_size=128)
+            model = zoo.create(detector, backbone=part(backbone), num_classes=3, img_size=320)
             assert type(model.neck).__name__ == ("SSDExtras" if detector.startswith("ssd") else name)
 
 
