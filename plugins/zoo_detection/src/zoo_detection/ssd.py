@@ -31,7 +31,7 @@ from zoo_detection.anchors import DefaultBoxes, ssd_shapes
 from zoo_detection.box_coding import BoxCoder
 from zoo_detection.boxes import clip_boxes
 from zoo_detection.dense import by_anchor
-from zoo_detection.nms import best_of_groups, keep_best, pad_detections
+from zoo_detection.nms import keep_best, pad_detections
 from zoo_detection.object_embeddings import object_embeddings
 from zoo_detection.pyramid import Plan, PyramidDetector, PyramidDetectorConfig
 from zoo_detection.ssd_backbones import NORM, start_normal, start_uniform
@@ -166,12 +166,12 @@ class SSD(PyramidDetector):
         labels = torch.arange(self.num_classes, device=logits.device)
         if selection.classes is not None:
             labels = torch.tensor(selection.classes, device=logits.device)
-        scores = scores[..., labels + 1]
-        images, places, columns = (~(scores <= selection.score_threshold)).nonzero(as_tuple=True)
-        scores, boxes, labels = scores[images, places, columns], boxes[images, places], labels[columns]  # flat
-        groups = images * self.num_classes + labels
-        first = best_of_groups(scores, groups, logits.shape[0] * self.num_classes, self.config.topk)
-        kept = first[keep_best(boxes[first], scores[first], groups[first], selection.nms_threshold)]
+        scores = scores[..., labels + 1].transpose(1, 2)  # (B, K, N)
+        best, places = scores.topk(min(self.config.topk, scores.shape[2]), dim=2)
+        images, columns, ranks = (~(best <= selection.score_threshold)).nonzero(as_tuple=True)
+        places, scores, labels = places[images, columns, ranks], best[images, columns, ranks], labels[columns]  # flat
+        boxes = boxes[images, places]
+        kept = keep_best(boxes, scores, images * self.num_classes + labels, selection.nms_threshold)
         padded = pad_detections(
             boxes[kept], scores[kept], labels[kept], images[kept], logits.shape[0], selection.max_detections
         )
